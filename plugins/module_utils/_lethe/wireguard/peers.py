@@ -1,0 +1,47 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A peer as it is wanted, and a peer as the kernel reports it.
+
+Named tuples rather than dataclasses: a gateway holds up to 2^20 of them, and a tuple is made and
+compared several times faster. The first four fields of both are the same, in the same order: what
+reconciling compares.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .addresses import AllowedIPs, Endpoint
+from .keys import NO_PRESHARED_KEY, PresharedKey, PublicKey
+
+
+class Peer(NamedTuple):
+    """What a peer should be."""
+
+    public_key: PublicKey
+    preshared_key: PresharedKey = NO_PRESHARED_KEY
+    persistent_keepalive: int = 0  # seconds between keepalives; 0: none
+    allowed_ips: AllowedIPs = AllowedIPs()
+    endpoint: Endpoint | None = None  # None: wherever its packets come from
+
+
+class PeerState(NamedTuple):
+    """What the kernel holds for a peer."""
+
+    public_key: PublicKey
+    preshared_key: PresharedKey
+    persistent_keepalive: int  # seconds
+    allowed_ips: AllowedIPs
+    endpoint: Endpoint | None
+    handshake: int  # ns of CLOCK_REALTIME at the latest completed handshake; 0: never
+    received: int  # bytes
+    sent: int  # bytes
+
+
+class DeviceSettings(NamedTuple):
+    """What the kernel holds for the interface itself; never its private key."""
+
+    public_key: PublicKey | None  # None: it has no private key
+    listen_port: int  # 0 while it has none
+    fwmark: int  # 0: off
