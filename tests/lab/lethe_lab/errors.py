@@ -1,0 +1,10 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one exception that the command turns into a message."""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Something a person can act on; the message names what is wrong and the next step."""

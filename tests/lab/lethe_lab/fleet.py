@@ -1,0 +1,270 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fleet as a whole: up, down, and what is recorded about it in between.
+
+The run directory belongs to one fleet. It holds a directory per machine, the network's socket, and
+fleet.json, which says where the machines are reached; everything in it can be thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import process
+from .accelerator import choose_accelerator, qemu_version
+from .cache import built, digest_of, locked
+from .commands import require, run
+from .errors import LabError
+from .hosts import HOSTS, Host
+from .image import Image, build_image
+from .machine import HUB_SOCKET, Machine, hardware, hub_pid_file, pid_file, pid_files, wan_socket
+from .settings import Settings
+
+Progress = Callable[[str], None]
+
+# The name of the saved state inside a machine's disk.
+_SAVED_STATE = "booted"
+
+# Seconds until a machine must greet. Booting takes 10 to 20 on an idle computer.
+_BOOT_SECONDS = 300
+_RESTORE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a running fleet was made from and where its machines are reached (fleet.json)."""
+
+    image: Image
+    accelerator: str
+    ports: dict[str, int]
+
+    def save(self, run_directory: Path) -> None:
+        content = {"image": str(self.image.root), "accelerator": self.accelerator, "ports": self.ports}
+        partial = run_directory / "fleet.json.new"
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.rename(run_directory / "fleet.json")
+
+    @classmethod
+    def load(cls, run_directory: Path) -> Record | None:
+        try:
+            content = json.loads((run_directory / "fleet.json").read_text(encoding="utf-8"))
+            return cls(Image(Path(content["image"])), content["accelerator"], dict(content["ports"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+class Fleet:
+    """The lab's machines in one run directory."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._run = settings.run
+
+    # -- what there is
+
+    def record(self) -> Record:
+        """Where the machines are; raises LabError when the lab was never brought up."""
+        record = Record.load(self._run)
+        if record is None:
+            raise LabError("the lab is not running. Start it with: tests/lab/lab up")
+        return record
+
+    def machine(self, host: Host) -> Machine:
+        return Machine(host, self._run, self.record().image)
+
+    def pids(self) -> dict[str, int | None]:
+        """Host name -> QEMU's process, and "wan" -> the network's."""
+        found = {host.name: process.find(pid_file(self._run, host.name)) for host in HOSTS}
+        return {**found, "wan": process.find(hub_pid_file(self._run))}
+
+    # -- up
+
+    def up(self, cold: bool = False, owner: int | None = None) -> None:
+        """Bring every machine up; machines that already run stay as they are.
+
+        With cold, machines boot even where a saved state could be restored. With owner, a process id, the
+        fleet goes down when that process ends.
+        """
+        require(["qemu-system-x86_64", "qemu-img", "ssh"])
+        with locked(self._run / ".lock"):
+            image = build_image(self._settings.cache, self._progress)
+            accelerator = choose_accelerator(image.vmlinux, self._settings.cache, self._settings.accelerator)
+            record = Record.load(self._run)
+            if record is not None and record.image != image and any(self.pids().values()):
+                self._progress("the running machines are from another image: starting again")
+                self._stop_all()
+            if record is None or record.image != image:
+                self._stop_all()
+                record = Record(image, accelerator, {})
+            machines = [Machine(host, self._run, image) for host in HOSTS]
+            stopped = [machine for machine in machines if machine.pid() is None]
+            if not stopped and process.find(hub_pid_file(self._run)) is not None:
+                self._progress("the lab is already running")
+                return
+            self._start_network(owner)
+            fresh = len(stopped) == len(machines)
+            saved = self._saved_states(image, accelerator)
+            restore = saved is not None and saved.is_dir() and not cold
+            self._progress(
+                f"{'restoring' if restore else 'booting'} {', '.join(machine.host.name for machine in stopped)}"
+                f" under {accelerator.upper()}, {self._settings.cpus} CPU and {self._settings.memory} MiB each"
+            )
+            if restore and saved is not None:
+                restore = self._restore(stopped, accelerator, saved, record)
+            if not restore:
+                self._boot(stopped, accelerator, record)
+                if saved is not None and fresh and not cold:
+                    self._save(stopped, record, saved)
+        self._progress("the lab is up")
+
+    def _start_network(self, owner: int | None) -> None:
+        file = hub_pid_file(self._run)
+        if owner is None and process.find(file) is not None:
+            return
+        process.stop(file)
+        command = [
+            sys.executable, str(Path(__file__).with_name("hub.py")), "--pid-file", str(file), "--socket", HUB_SOCKET,
+            *(["--owner", str(owner)] if owner is not None else []), *(wan_socket(host.name) for host in HOSTS),
+        ]  # fmt: skip
+        log = self._run / "hub.log"
+        with log.open("wb") as output:
+            hub = subprocess.Popen(
+                command, cwd=self._run, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = time.monotonic() + 30
+        while not (file.exists() and (self._run / HUB_SOCKET).exists()):
+            if hub.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"the lab's network did not start: {log.read_text(errors='replace').strip()}")
+            time.sleep(0.02)
+
+    def _boot(self, machines: Sequence[Machine], accelerator: str, record: Record) -> None:
+        def boot(machine: Machine) -> None:
+            shutil.rmtree(machine.directory, ignore_errors=True)
+            machine.directory.mkdir(parents=True)
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", machine.image.disk, "-F", "raw", machine.disk)
+            machine.start(self._settings, accelerator)
+            port = self._reached(machine, record)
+            machine.wait_for_ssh(port, _BOOT_SECONDS)
+            verdict = machine.wait_until_booted(port)
+            self._progress(f"{machine.host.name} is {verdict}: SSH at 127.0.0.1 port {port}")
+
+        self._each(boot, machines)
+
+    def _reached(self, machine: Machine, record: Record) -> int:
+        port = machine.forwarded_port()
+        record.ports[machine.host.name] = port
+        record.save(self._run)
+        return port
+
+    def _each(self, action: Callable[[Machine], None], machines: Sequence[Machine]) -> None:
+        """Do the same to several machines at once; raises LabError with every failure."""
+        failures = []
+        with ThreadPoolExecutor(max_workers=len(machines)) as pool:
+            for future in [pool.submit(action, machine) for machine in machines]:
+                try:
+                    future.result()
+                except LabError as error:
+                    failures.append(str(error))
+        if failures:
+            raise LabError("\n".join(failures))
+
+    # -- saved states
+
+    def _saved_states(self, image: Image, accelerator: str) -> Path | None:
+        """Where the state of freshly booted machines is kept, or None where it is not worth it.
+
+        QEMU loads a state only into the very machine that it was saved from, so everything the machine
+        consists of is in the name. Under KVM booting is about as fast.
+        """
+        if accelerator == "kvm":
+            return None
+        options = [option for host in HOSTS for option in hardware(host, image, self._settings, accelerator)]
+        return self._settings.cache / "states" / digest_of(qemu_version(), str(image.root), Path(__file__), *options)
+
+    def _save(self, machines: Sequence[Machine], record: Record, target: Path) -> None:
+        def collect(work: Path) -> None:
+            def save(machine: Machine) -> None:
+                # Stopped for as long as the disk and the memory in it are copied together.
+                with machine.monitor() as monitor:
+                    monitor.execute("stop")
+                    try:
+                        failure = monitor.human(f"savevm {_SAVED_STATE}").strip()
+                        if failure:
+                            raise LabError(f"{machine.host.name}: QEMU could not save its state: {failure}")
+                        _copy(machine.disk, work / machine.disk_name)
+                        monitor.human(f"delvm {_SAVED_STATE}")
+                    finally:
+                        monitor.execute("cont")
+                machine.refresh(record.ports[machine.host.name])
+
+            self._each(save, machines)
+
+        built(target, collect)
+        self._progress("saved the booted machines: the next start takes seconds")
+
+    def _restore(self, machines: Sequence[Machine], accelerator: str, saved: Path, record: Record) -> bool:
+        """Start machines from their saved state; false, with nothing left running of them, if that fails."""
+
+        def restore(machine: Machine) -> None:
+            shutil.rmtree(machine.directory, ignore_errors=True)
+            machine.directory.mkdir(parents=True)
+            _copy(saved / machine.disk_name, machine.disk)
+            machine.start(self._settings, accelerator, load_state=_SAVED_STATE)
+            port = self._reached(machine, record)
+            machine.wait_for_ssh(port, _RESTORE_SECONDS)
+            machine.refresh(port)
+            self._progress(f"{machine.host.name} is running: SSH at 127.0.0.1 port {port}")
+
+        os.utime(saved)
+        try:
+            self._each(restore, machines)
+        except LabError as error:
+            self._progress(f"restoring failed, so the machines boot instead ({error})")
+            for machine in machines:
+                process.stop(pid_file(self._run, machine.host.name))
+            shutil.rmtree(saved, ignore_errors=True)
+            return False
+        return True
+
+    # -- down, reset
+
+    def down(self) -> bool:
+        """Stop every process of this fleet and discard its disks; true if anything ran."""
+        if not self._run.exists() and not any(self.pids().values()):
+            return False
+        with locked(self._run / ".lock"):
+            stopped = self._stop_all()
+        shutil.rmtree(self._run, ignore_errors=True)
+        return stopped
+
+    def _stop_all(self) -> bool:
+        stopped = [process.stop(file) for file in pid_files(self._run)]
+        (self._run / "fleet.json").unlink(missing_ok=True)
+        for host in HOSTS:
+            shutil.rmtree(self._run / host.name, ignore_errors=True)
+        return any(stopped)
+
+    def reset(self, host: Host) -> None:
+        """Press the machine's reset button and wait until it has booted again."""
+        machine = self.machine(host)
+        port = self.record().ports[host.name]
+        with machine.monitor() as monitor:
+            monitor.execute("system_reset")
+        time.sleep(1)  # until the machine that was there before no longer greets
+        machine.wait_for_ssh(port, _BOOT_SECONDS)
+        self._progress(f"{host.name} is {machine.wait_until_booted(port)}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    run("cp", "--sparse=always", "--reflink=auto", source, target)
