@@ -10,6 +10,7 @@ speed; their ``repr`` and ``str`` hide the content, so that no log, traceback or
 from __future__ import annotations
 
 import binascii
+import hashlib
 import secrets
 from typing import Any, TypeVar
 
@@ -124,3 +125,10 @@ def generate_private_key() -> PrivateKey:
 def generate_preshared_key() -> PresharedKey:
     """A new preshared key from the operating system's random source."""
     return PresharedKey(secrets.token_bytes(KEY_BYTES))
+
+
+def fingerprint(public_key: PublicKey) -> str:
+    """A short name for a peer in diffs: 8 hexadecimal digits that do not tell the key. Whoever has the key
+    can compute it (``lethe fingerprint``); two of 10,000 peers share one with a chance of 1 %.
+    """
+    return hashlib.sha256(b"lethe peer" + public_key).hexdigest()[:8]

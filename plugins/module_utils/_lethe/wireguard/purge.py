@@ -77,6 +77,14 @@ class Figures:
     def purged(self) -> int:
         return self.idle + self.ghosts
 
+    def sentence(self) -> str:
+        oldest = "none" if self.oldest_endpoint_age is None else f"{self.oldest_endpoint_age:.0f} s"
+        return (
+            f"{self.peers} peers, {self.purged} purged ({self.idle} idle, {self.ghosts} ghosts), "
+            f"{self.waiting_ghosts} ghosts waiting, oldest endpoint {oldest}, "
+            f"took {self.duration * 1000:.0f} ms, longest lock {self.longest_lock * 1000:.0f} ms"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:

@@ -1,0 +1,254 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interface itself: create, configure, remove. Links and addresses through pyroute2, the rest of
+WireGuard's own settings through a device.
+
+What is already as wanted is not touched: sending a private key or recreating a link would cost sessions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import TYPE_CHECKING, Any
+
+from .device import KernelDevice
+from .errors import InvalidValue, KernelRefused, KernelWithoutWireGuard, MissingLibrary, NotWireGuard, PermissionMissing
+from .keys import PrivateKey, PublicKey
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+Address = IPv4Interface | IPv6Interface
+
+_IFF_UP = 0x1  # linux/if.h
+_NAME_LENGTH = 15  # IFNAMSIZ - 1, linux/if.h
+_SCOPE_LINK = 253  # RT_SCOPE_LINK: addresses that the kernel gives by itself
+_SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
+_LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceOptions:
+    """What an interface should be; None: as it is, or the kernel's default for a new one."""
+
+    name: str
+    up: bool = True
+    private_key: PrivateKey | None = None
+    listen_port: int | None = None  # 0: a random one
+    fwmark: int | None = None  # 0: none
+    mtu: int | None = None  # bytes
+    addresses: tuple[Address, ...] | None = None  # all that it should have
+
+    def __post_init__(self) -> None:
+        """Raises InvalidValue."""
+        check_name(self.name)
+        for field_name, value, least, most in (
+            ("listen_port", self.listen_port, 0, 0xFFFF),
+            ("fwmark", self.fwmark, 0, 0xFFFFFFFF),
+            ("mtu", self.mtu, _SMALLEST_MTU, _LARGEST_MTU),
+        ):
+            if value is not None and not least <= value <= most:
+                raise InvalidValue(field_name, f"is {value}", f"give a number from {least} to {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceState:
+    """What an interface is."""
+
+    name: str
+    up: bool
+    public_key: PublicKey | None  # None: it has no private key
+    listen_port: int
+    fwmark: int
+    mtu: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceChange:
+    """What was, or with check would be, done."""
+
+    before: InterfaceState | None  # None: there was no such interface
+    after: InterfaceState | None  # None: there is none any more
+    steps: list[str] = field(default_factory=list)  # names of what differs: "created", "mtu", ...
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.steps)
+
+
+def check_name(name: str) -> str:
+    """Raises InvalidValue if the kernel would not take it as the name of an interface."""
+    if not 0 < len(name.encode()) <= _NAME_LENGTH or "/" in name or name in (".", "..") or name.split() != [name]:
+        raise InvalidValue(
+            "name", "is no name for an interface", f"give 1 to {_NAME_LENGTH} characters without '/' and spaces, like wg0"
+        )
+    return name
+
+
+def address_from_text(text: Any, field_name: str = "addresses") -> Address:
+    """Parse ``10.0.0.1/8``. Raises InvalidValue."""
+    try:
+        if not isinstance(text, str) or "%" in text:
+            raise ValueError
+        return ip_interface(text)
+    except ValueError:
+        raise InvalidValue(
+            field_name, "is not an address with a prefix", 'write it like "10.0.0.1/8" or "fd00::1/48"'
+        ) from None
+
+
+def read_interface(name: str) -> InterfaceState | None:
+    """The interface as it is, or None if there is none. Raises NotWireGuard and the errors of the kernel."""
+    with _links(name) as links:
+        return _read(links, name)
+
+
+def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> InterfaceChange:
+    """Make the interface be as ``options`` say; with ``check``, only say what would be done."""
+    with _links(options.name) as links:
+        before = _read(links, options.name)
+        after = _planned(before, options)
+        steps = [] if before else ["created"]
+        new = InterfaceState(options.name, False, None, 0, 0, 0, ())
+        old = before or new
+        public_key, listen_port, fwmark = (
+            after.public_key != old.public_key,
+            options.listen_port is not None and after.listen_port != old.listen_port,
+            after.fwmark != old.fwmark,
+        )
+        for step, differs in (
+            ("private_key", public_key),
+            ("listen_port", listen_port),
+            ("fwmark", fwmark),
+            ("mtu", options.mtu is not None and after.mtu != old.mtu),
+            ("addresses", set(after.addresses) != set(old.addresses)),
+            ("up" if after.up else "down", after.up != old.up),
+        ):
+            if differs:
+                steps.append(step)
+        if check or not steps:
+            return InterfaceChange(before, after, steps)
+        if before is None:
+            links.link("add", ifname=options.name, kind="wireguard")
+        index = _index(links, options.name)
+        KernelDevice(options.name).configure(
+            private_key=options.private_key if public_key else None,
+            listen_port=options.listen_port if listen_port else None,
+            fwmark=options.fwmark if fwmark else None,
+        )
+        if "mtu" in steps:
+            links.link("set", index=index, mtu=options.mtu)
+        if "addresses" in steps:
+            _set_addresses(links, index, after.addresses)
+        if after.up != old.up:
+            links.link("set", index=index, state="up" if after.up else "down")
+        return InterfaceChange(before, _read(links, options.name), steps)
+
+
+def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
+    """Make there be no such interface. Its peers go first: deleting a full one takes 18 ms for each."""
+    check_name(name)
+    with _links(name) as links:
+        before = _read(links, name)
+        if before is None:
+            return InterfaceChange(None, None)
+        if not check:
+            device = KernelDevice(name)
+            with device.exclusive():
+                device.flush()
+                links.link("del", index=_index(links, name))
+        return InterfaceChange(before, None, ["removed"])
+
+
+@contextlib.contextmanager
+def _links(name: str) -> Iterator[IPRoute]:
+    """A connection to the kernel's routing family, whose errors become ours."""
+    try:
+        # Late: the import costs more than everything else here.
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+    except ImportError:
+        raise MissingLibrary("pyroute2", "create and configure interfaces") from None
+    try:
+        with IPRoute() as links:
+            yield links
+    except NetlinkError as error:
+        if error.code == errno.EPERM:
+            raise PermissionMissing(f"change the interface {name}") from None
+        if error.code == errno.EOPNOTSUPP:
+            raise KernelWithoutWireGuard from None
+        raise KernelRefused(f"set up the interface {name}", error.code) from None
+
+
+def _find(links: IPRoute, name: str) -> Any:
+    """The link's message, or None."""
+    for link in links.link("dump"):
+        if link.get("IFLA_IFNAME") == name:
+            return link
+    return None
+
+
+def _index(links: IPRoute, name: str) -> int:
+    return int(_find(links, name)["index"])
+
+
+def _read(links: IPRoute, name: str) -> InterfaceState | None:
+    link = _find(links, name)
+    if link is None:
+        return None
+    if link.get(("linkinfo", "kind")) != "wireguard":
+        raise NotWireGuard(name)
+    settings = KernelDevice(name).settings()
+    return InterfaceState(
+        name=name,
+        up=bool(link["flags"] & _IFF_UP),
+        public_key=settings.public_key,
+        listen_port=settings.listen_port,
+        fwmark=settings.fwmark,
+        mtu=int(link.get("IFLA_MTU")),
+        addresses=_addresses(links, int(link["index"])),
+    )
+
+
+def _addresses(links: IPRoute, index: int) -> tuple[Address, ...]:
+    found = []
+    for message in links.addr("dump", index=index):
+        if message["index"] == index and message["scope"] != _SCOPE_LINK:
+            host = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
+            found.append(ip_interface(f"{host}/{message['prefixlen']}"))
+    return tuple(found)
+
+
+def _set_addresses(links: IPRoute, index: int, wanted: tuple[Address, ...]) -> None:
+    for address in _addresses(links, index):
+        if address not in wanted:
+            links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+    # Read again: with the first IPv4 address of a network the kernel drops the others in it.
+    left = _addresses(links, index)
+    for address in wanted:
+        if address not in left:
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
+
+
+def _planned(before: InterfaceState | None, options: InterfaceOptions) -> InterfaceState:
+    """What will be; the kernel's choices for a new interface are shown as 0."""
+    old = before or InterfaceState(options.name, False, None, 0, 0, 0, ())
+
+    return InterfaceState(
+        name=options.name,
+        up=options.up,
+        public_key=old.public_key if options.private_key is None else options.private_key.public_key(),
+        # 0 asks for a random port: whichever it has is as good.
+        listen_port=options.listen_port or old.listen_port,
+        fwmark=old.fwmark if options.fwmark is None else options.fwmark,
+        mtu=options.mtu or old.mtu,
+        addresses=old.addresses if options.addresses is None else tuple(dict.fromkeys(options.addresses)),
+    )
