@@ -71,10 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         "that has had an endpoint for as long without a handshake: its public address, handshake time and counters "
         "are gone; its key, preshared key, allowed IPs and keepalive stay. Prints numbers only.",
     )
-    purge.add_argument("name", metavar="NAME", nargs="?", help="the interface, like wg0; with --status: all if left out")
+    purge.add_argument(
+        "name", metavar="NAME", nargs="?", help="the interface, like wg0; with --status: all if left out"
+    )
     purge.add_argument("--status", action="store_true", help="show the figures of the last run instead")
     purge.add_argument(
-        "--idle-after", type=int, metavar="SECONDS", help="silence after which a peer is purged (default and least: 180)"
+        "--idle-after",
+        type=int,
+        metavar="SECONDS",
+        help="silence after which a peer is purged (default and least: 180)",
     )
     purge.add_argument(
         "--exempt",
@@ -172,7 +177,10 @@ def _purge_status(options: argparse.Namespace, directory: Path) -> int:
     if options.json:
         print(json.dumps({name: {"seconds_ago": round(ago, 1), **asdict(figures)} for name, ago, figures in runs}))
     elif not runs:
-        print("lethe: no purge has run since boot; is the timer there? systemctl list-timers 'lethe-purge@*'", file=sys.stderr)
+        print(
+            "lethe: no purge has run since boot; is the timer there? systemctl list-timers 'lethe-purge@*'",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     else:
         for name, ago, figures in runs:
@@ -180,7 +188,7 @@ def _purge_status(options: argparse.Namespace, directory: Path) -> int:
     return 0
 
 
-def _fingerprint(options: argparse.Namespace) -> int:
+def _fingerprint(_: argparse.Namespace) -> int:
     from .wireguard.keys import PublicKey, fingerprint
 
     for number, line in enumerate(sys.stdin, 1):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .errors import InvalidValue
@@ -118,7 +118,9 @@ class AllowedIPs(bytes):
         """Parse a list of texts, as AllowedIP.from_text; the same network twice counts once."""
         if not isinstance(texts, (list, tuple)):
             raise InvalidValue(field, "is not a list", 'write a list, like ["10.1.2.3/32", "fd00::1/128"]')
-        nests = [_host_nest(text) or AllowedIP.from_text(text, f"{field}[{i}]").kernel_bytes for i, text in enumerate(texts)]
+        nests = [
+            _host_nest(text) or AllowedIP.from_text(text, f"{field}[{i}]").kernel_bytes for i, text in enumerate(texts)
+        ]
         return cls(b"".join(dict.fromkeys(nests)))
 
     def nests(self) -> list[bytes]:
@@ -131,22 +133,20 @@ class AllowedIPs(bytes):
             at += length
         return out
 
-    def __iter__(self) -> Iterator[AllowedIP]:  # type: ignore[override]
+    def ips(self) -> list[AllowedIP]:
+        """Each as a value."""
+        ips = []
         for nest in self.nests():
-            layout = _V4 if len(nest) == _V4.size else _V6
-            fields = layout.unpack(nest)
-            yield AllowedIP(fields[-1], fields[4])
-
-    @property
-    def count(self) -> int:
-        return len(self.nests())
+            _, _, _, _, prefix, *_, address = (_V4 if len(nest) == _V4.size else _V6).unpack(nest)
+            ips.append(AllowedIP(address, prefix))
+        return ips
 
     @property
     def texts(self) -> list[str]:
-        return [ip.text for ip in self]
+        return [ip.text for ip in self.ips()]
 
     def __repr__(self) -> str:
-        return f"<AllowedIPs: {self.count}>"
+        return f"<AllowedIPs: {len(self.nests())}>"
 
     __str__ = __repr__
 

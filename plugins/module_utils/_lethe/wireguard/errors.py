@@ -62,7 +62,9 @@ class PermissionMissing(LetheError):
 class KernelRefused(LetheError):
     """The kernel answered a request with an error. What stood before it in the same run is applied."""
 
-    def __init__(self, what: str, error: int, next_step: str = "run it again: only what is missing will be sent") -> None:
+    def __init__(
+        self, what: str, error: int, next_step: str = "run it again: only what is missing will be sent"
+    ) -> None:
         name = errno.errorcode.get(error, str(error))
         super().__init__(f"the kernel refused to {what}: {os.strerror(error)} ({name}); {next_step}")
         self.errno = error

@@ -87,21 +87,19 @@ def check_name(name: str) -> str:
     """Raises InvalidValue if the kernel would not take it as the name of an interface."""
     if not 0 < len(name.encode()) <= _NAME_LENGTH or "/" in name or name in (".", "..") or name.split() != [name]:
         raise InvalidValue(
-            "name", "is no name for an interface", f"give 1 to {_NAME_LENGTH} characters without '/' and spaces, like wg0"
+            "name",
+            "is no name for an interface",
+            f"give 1 to {_NAME_LENGTH} characters without '/' and spaces, like wg0",
         )
     return name
 
 
 def address_from_text(text: Any, field_name: str = "addresses") -> Address:
     """Parse ``10.0.0.1/8``. Raises InvalidValue."""
-    try:
-        if not isinstance(text, str) or "%" in text:
-            raise ValueError
-        return ip_interface(text)
-    except ValueError:
-        raise InvalidValue(
-            field_name, "is not an address with a prefix", 'write it like "10.0.0.1/8" or "fd00::1/48"'
-        ) from None
+    with contextlib.suppress(ValueError):
+        if isinstance(text, str) and "%" not in text:
+            return ip_interface(text)
+    raise InvalidValue(field_name, "is not an address with a prefix", 'write it like "10.0.0.1/8" or "fd00::1/48"')
 
 
 def read_interface(name: str) -> InterfaceState | None:
@@ -116,18 +114,12 @@ def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> Inter
         before = _read(links, options.name)
         after = _planned(before, options)
         steps = [] if before else ["created"]
-        new = InterfaceState(options.name, False, None, 0, 0, 0, ())
-        old = before or new
-        public_key, listen_port, fwmark = (
-            after.public_key != old.public_key,
-            options.listen_port is not None and after.listen_port != old.listen_port,
-            after.fwmark != old.fwmark,
-        )
+        old = before or _new(options.name)
         for step, differs in (
-            ("private_key", public_key),
-            ("listen_port", listen_port),
-            ("fwmark", fwmark),
-            ("mtu", options.mtu is not None and after.mtu != old.mtu),
+            ("private_key", after.public_key != old.public_key),
+            ("listen_port", after.listen_port != old.listen_port),
+            ("fwmark", after.fwmark != old.fwmark),
+            ("mtu", after.mtu != old.mtu),
             ("addresses", set(after.addresses) != set(old.addresses)),
             ("up" if after.up else "down", after.up != old.up),
         ):
@@ -139,16 +131,19 @@ def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> Inter
             links.link("add", ifname=options.name, kind="wireguard")
         index = _index(links, options.name)
         KernelDevice(options.name).configure(
-            private_key=options.private_key if public_key else None,
-            listen_port=options.listen_port if listen_port else None,
-            fwmark=options.fwmark if fwmark else None,
+            private_key=options.private_key if "private_key" in steps else None,
+            listen_port=options.listen_port if "listen_port" in steps else None,
+            fwmark=options.fwmark if "fwmark" in steps else None,
         )
         if "mtu" in steps:
             links.link("set", index=index, mtu=options.mtu)
-        if "addresses" in steps:
+        if "down" in steps:
+            links.link("set", index=index, state="down")
+        # After "down", with which the kernel drops IPv6 addresses; read again, not trusted to be what was planned.
+        if options.addresses is not None:
             _set_addresses(links, index, after.addresses)
-        if after.up != old.up:
-            links.link("set", index=index, state="up" if after.up else "down")
+        if "up" in steps:
+            links.link("set", index=index, state="up")
         return InterfaceChange(before, _read(links, options.name), steps)
 
 
@@ -238,10 +233,13 @@ def _set_addresses(links: IPRoute, index: int, wanted: tuple[Address, ...]) -> N
             links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
 
 
+def _new(name: str) -> InterfaceState:
+    return InterfaceState(name, up=False, public_key=None, listen_port=0, fwmark=0, mtu=0, addresses=())
+
+
 def _planned(before: InterfaceState | None, options: InterfaceOptions) -> InterfaceState:
     """What will be; the kernel's choices for a new interface are shown as 0."""
-    old = before or InterfaceState(options.name, False, None, 0, 0, 0, ())
-
+    old = before or _new(options.name)
     return InterfaceState(
         name=options.name,
         up=options.up,

@@ -33,7 +33,9 @@ def read_key(path: str | Path, kind: type[K]) -> K:
         with open(path, "rb") as file:
             content = file.read(_LARGEST)
     except OSError as error:
-        raise InvalidValue(f"{path}", f"cannot be read: {error.strerror}", "give the path of a key file on this host") from None
+        raise InvalidValue(
+            f"{path}", f"cannot be read: {error.strerror}", "give the path of a key file on this host"
+        ) from None
     try:
         return kind.from_text(content.strip().decode("ascii", "replace"))
     except InvalidValue as error:

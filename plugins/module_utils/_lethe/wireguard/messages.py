@@ -215,7 +215,9 @@ def encode_reinstatement(peer: Peer) -> list[bytes]:
 
 def _allowed_ips_pieces(allowed_ips: AllowedIPs) -> tuple[bytes, list[bytes]]:
     if len(allowed_ips) <= _ALLOWED_IPS_BYTES:
-        return (_ATTRIBUTE.pack(4 + len(allowed_ips), _PEER_ALLOWED_IPS | _NESTED) + allowed_ips if allowed_ips else b""), []
+        return (
+            _ATTRIBUTE.pack(4 + len(allowed_ips), _PEER_ALLOWED_IPS | _NESTED) + allowed_ips if allowed_ips else b""
+        ), []
     pieces: list[bytes] = []
     current = bytearray()
     for nest in allowed_ips.nests():
@@ -283,30 +285,37 @@ def peer_states(bodies: Iterable[bytes]) -> Iterator[PeerState]:
     """
     held: PeerState | None = None  # whole only when the next peer, or the end, has been seen
     for body in bodies:
-        for kind, at, end in _attributes(body, _GENL_HEADER.size, len(body)):
+        for kind, start, stop in _attributes(body, _GENL_HEADER.size, len(body)):
             if kind != _DEVICE_PEERS:
                 continue
-            while at + 4 <= end:
-                length, _ = _ATTRIBUTE.unpack_from(body, at)
-                if length < _CONTINUATION_BYTES or at + length > end:
-                    raise ValueError("netlink attribute with a wrong length")
-                state = _fixed_peer(body, at, length) or _any_peer(body, at, length)
+            for state in _peers_of_message(body, start, stop):
                 if held is not None:
                     if state.public_key == held.public_key:
-                        state = held._replace(allowed_ips=AllowedIPs(held.allowed_ips + state.allowed_ips))
-                    else:
-                        yield held
+                        held = held._replace(allowed_ips=AllowedIPs(held.allowed_ips + state.allowed_ips))
+                        continue
+                    yield held
                 held = state
-                at += (length + 3) & ~3
     if held is not None:
         yield held
+
+
+def _peers_of_message(body: bytes, start: int, stop: int) -> Iterator[PeerState]:
+    at = start
+    while at + 4 <= stop:
+        length, _ = _ATTRIBUTE.unpack_from(body, at)
+        if length < _CONTINUATION_BYTES or at + length > stop:
+            raise ValueError("netlink attribute with a wrong length")
+        yield _fixed_peer(body, at, length) or _any_peer(body, at, length)
+        at += (length + 3) & ~3
 
 
 _new_bytes = bytes.__new__
 _new_tuple = tuple.__new__
 
 
-def _fixed_peer(body: bytes, at: int, length: int, unpack: Callable[[bytes, int], tuple[Any, ...]] = _HEAD.unpack_from) -> PeerState | None:
+def _fixed_peer(
+    body: bytes, at: int, length: int, unpack: Callable[[bytes, int], tuple[Any, ...]] = _HEAD.unpack_from
+) -> PeerState | None:
     """A peer in the layout of all known kernels, or None if it is not in it."""
     if length < _HEAD.size:
         return None

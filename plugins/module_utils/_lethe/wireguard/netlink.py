@@ -122,6 +122,8 @@ def _explained(interface: str, error: int, what: str) -> Exception:
         return PermissionMissing(f"{what} of {interface}")
     if error == errno.ENOMEM:
         return KernelRefused(
-            what, error, f"an interface takes at most 1,048,576 peers, and each takes 2 KB of kernel memory ({os.uname().release})"
+            what,
+            error,
+            f"an interface takes at most 1,048,576 peers, and each takes 2 KB of kernel memory ({os.uname().release})",
         )
     return KernelRefused(what, error)

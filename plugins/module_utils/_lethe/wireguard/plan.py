@@ -74,9 +74,7 @@ class Plan:
         }
 
 
-def plan_peers(
-    wanted: Mapping[PublicKey, Peer], current: Iterable[PeerState], *, remove_unlisted: bool = True
-) -> Plan:
+def plan_peers(wanted: Mapping[PublicKey, Peer], current: Iterable[PeerState], *, remove_unlisted: bool = True) -> Plan:
     """What has to change so that the interface has the ``wanted`` peers and, unless ``remove_unlisted`` is
     false, no others. An endpoint that is not given is left alone.
 

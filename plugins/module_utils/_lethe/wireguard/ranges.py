@@ -49,5 +49,7 @@ def _networks(texts: Iterable[Any], field: str) -> list[Any]:
         try:
             networks.append(IPNetwork(text).cidr)
         except (AddrFormatError, ValueError, TypeError):
-            raise InvalidValue(f"{field}[{i}]", "is not a network", 'write it like "10.0.0.0/8" or "fd00::/48"') from None
+            raise InvalidValue(
+                f"{field}[{i}]", "is not a network", 'write it like "10.0.0.0/8" or "fd00::/48"'
+            ) from None
     return networks

@@ -48,12 +48,8 @@ def reconcile_peers(
     def plan(states: Iterator[PeerState]) -> Plan:
         return plan_peers(wanted, states, remove_unlisted=remove_unlisted)
 
-    def guard(made: Plan) -> None:
-        if not allow_shrink:
-            check_shrink(made, shrink_limit)
-
     _refuse_own_key(device, wanted)
-    return _carry_out(device, plan, guard, check)
+    return _carry_out(device, plan, check, None if allow_shrink else shrink_limit)
 
 
 def ensure_peer(device: Device, options: PeerOptions, *, check: bool = False) -> Plan:
@@ -70,7 +66,7 @@ def ensure_peer(device: Device, options: PeerOptions, *, check: bool = False) ->
         return plan_peers({peer.public_key: peer}, own + others, remove_unlisted=False)
 
     _refuse_own_key(device, {options.public_key: Peer(options.public_key)})
-    return _carry_out(device, plan, lambda made: None, check)
+    return _carry_out(device, plan, check)
 
 
 def remove_peer(device: Device, public_key: PublicKey, *, check: bool = False) -> Plan:
@@ -85,15 +81,16 @@ def remove_peer(device: Device, public_key: PublicKey, *, check: bool = False) -
                 made.unchanged += 1
         return made
 
-    return _carry_out(device, plan, lambda made: None, check)
+    return _carry_out(device, plan, check)
 
 
 def _carry_out(
-    device: Device, plan: Callable[[Iterator[PeerState]], Plan], guard: Callable[[Plan], None], check: bool
+    device: Device, plan: Callable[[Iterator[PeerState]], Plan], check: bool, shrink_limit: int | None = None
 ) -> Plan:
     with contextlib.nullcontext() if check else device.exclusive():
         made = device.read(plan)
-        guard(made)
+        if shrink_limit is not None:
+            check_shrink(made, shrink_limit)
         if made.changed and not check:
             device.apply(made)
     return made
