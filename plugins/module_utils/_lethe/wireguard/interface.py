@@ -1,8 +1,8 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface itself: create, configure, remove. Links and addresses through pyroute2, the rest of
-WireGuard's own settings through a device.
+"""The interface itself: create, configure, remove. Links and addresses are changed through pyroute2, and only
+looked at without it; WireGuard's own settings go through a device.
 
 What is already as wanted is not touched: sending a private key or recreating a link would cost sessions.
 """
@@ -14,21 +14,26 @@ import errno
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
 from .device import KernelDevice
-from .errors import InvalidValue, KernelRefused, KernelWithoutWireGuard, MissingLibrary, NotWireGuard, PermissionMissing
+from .errors import (
+    InterfaceNotFound,
+    InvalidValue,
+    KernelRefused,
+    KernelWithoutWireGuard,
+    MissingLibrary,
+    NotWireGuard,
+    PermissionMissing,
+)
 from .keys import PrivateKey, PublicKey
+from .links import Address, Link, read_link
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
-Address = IPv4Interface | IPv6Interface
-
-_IFF_UP = 0x1  # linux/if.h
 _NAME_LENGTH = 15  # IFNAMSIZ - 1, linux/if.h
-_SCOPE_LINK = 253  # RT_SCOPE_LINK: addresses that the kernel gives by itself
 _SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
 _LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
 
@@ -104,32 +109,43 @@ def address_from_text(text: Any, field_name: str = "addresses") -> Address:
 
 def read_interface(name: str) -> InterfaceState | None:
     """The interface as it is, or None if there is none. Raises NotWireGuard and the errors of the kernel."""
-    with _links(name) as links:
-        return _read(links, name)
+    link = _wireguard_link(name)
+    if link is None:
+        return None
+    settings = KernelDevice(name).settings()
+    return InterfaceState(
+        name=name,
+        up=link.up,
+        public_key=settings.public_key,
+        listen_port=settings.listen_port,
+        fwmark=settings.fwmark,
+        mtu=link.mtu,
+        addresses=link.addresses,
+    )
 
 
 def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> InterfaceChange:
     """Make the interface be as ``options`` say; with ``check``, only say what would be done."""
+    before = read_interface(options.name)
+    after = _planned(before, options)
+    steps = [] if before else ["created"]
+    old = before or _new(options.name)
+    for step, differs in (
+        ("private_key", after.public_key != old.public_key),
+        ("listen_port", after.listen_port != old.listen_port),
+        ("fwmark", after.fwmark != old.fwmark),
+        ("mtu", after.mtu != old.mtu),
+        ("addresses", set(after.addresses) != set(old.addresses)),
+        ("up" if after.up else "down", after.up != old.up),
+    ):
+        if differs:
+            steps.append(step)
+    if check or not steps:
+        return InterfaceChange(before, after, steps)
     with _links(options.name) as links:
-        before = _read(links, options.name)
-        after = _planned(before, options)
-        steps = [] if before else ["created"]
-        old = before or _new(options.name)
-        for step, differs in (
-            ("private_key", after.public_key != old.public_key),
-            ("listen_port", after.listen_port != old.listen_port),
-            ("fwmark", after.fwmark != old.fwmark),
-            ("mtu", after.mtu != old.mtu),
-            ("addresses", set(after.addresses) != set(old.addresses)),
-            ("up" if after.up else "down", after.up != old.up),
-        ):
-            if differs:
-                steps.append(step)
-        if check or not steps:
-            return InterfaceChange(before, after, steps)
         if before is None:
             links.link("add", ifname=options.name, kind="wireguard")
-        index = _index(links, options.name)
+        index = _index(options.name)
         KernelDevice(options.name).configure(
             private_key=options.private_key if "private_key" in steps else None,
             listen_port=options.listen_port if "listen_port" in steps else None,
@@ -141,25 +157,23 @@ def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> Inter
             links.link("set", index=index, state="down")
         # After "down", with which the kernel drops IPv6 addresses; read again, not trusted to be what was planned.
         if options.addresses is not None:
-            _set_addresses(links, index, after.addresses)
+            _set_addresses(links, options.name, after.addresses)
         if "up" in steps:
             links.link("set", index=index, state="up")
-        return InterfaceChange(before, _read(links, options.name), steps)
+    return InterfaceChange(before, read_interface(options.name), steps)
 
 
 def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
     """Make there be no such interface. Its peers go first: deleting a full one takes 18 ms for each."""
-    check_name(name)
-    with _links(name) as links:
-        before = _read(links, name)
-        if before is None:
-            return InterfaceChange(None, None)
-        if not check:
-            device = KernelDevice(name)
-            with device.exclusive():
-                device.flush()
-                links.link("del", index=_index(links, name))
-        return InterfaceChange(before, None, ["removed"])
+    before = read_interface(check_name(name))
+    if before is None:
+        return InterfaceChange(None, None)
+    if not check:
+        device = KernelDevice(name)
+        with _links(name) as links, device.exclusive():
+            device.flush()
+            links.link("del", index=_index(name))
+    return InterfaceChange(before, None, ["removed"])
 
 
 @contextlib.contextmanager
@@ -182,51 +196,33 @@ def _links(name: str) -> Iterator[IPRoute]:
         raise KernelRefused(f"set up the interface {name}", error.code) from None
 
 
-def _find(links: IPRoute, name: str) -> Any:
-    """The link's message, or None."""
-    for link in links.link("dump"):
-        if link.get("IFLA_IFNAME") == name:
-            return link
-    return None
-
-
-def _index(links: IPRoute, name: str) -> int:
-    return int(_find(links, name)["index"])
-
-
-def _read(links: IPRoute, name: str) -> InterfaceState | None:
-    link = _find(links, name)
-    if link is None:
-        return None
-    if link.get(("linkinfo", "kind")) != "wireguard":
+def _wireguard_link(name: str) -> Link | None:
+    """The link, or None if there is none. Raises NotWireGuard."""
+    link = read_link(name)
+    if link is not None and link.kind != "wireguard":
         raise NotWireGuard(name)
-    settings = KernelDevice(name).settings()
-    return InterfaceState(
-        name=name,
-        up=bool(link["flags"] & _IFF_UP),
-        public_key=settings.public_key,
-        listen_port=settings.listen_port,
-        fwmark=settings.fwmark,
-        mtu=int(link.get("IFLA_MTU")),
-        addresses=_addresses(links, int(link["index"])),
-    )
+    return link
 
 
-def _addresses(links: IPRoute, index: int) -> tuple[Address, ...]:
-    found = []
-    for message in links.addr("dump", index=index):
-        if message["index"] == index and message["scope"] != _SCOPE_LINK:
-            host = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
-            found.append(ip_interface(f"{host}/{message['prefixlen']}"))
-    return tuple(found)
+def _index(name: str) -> int:
+    link = _wireguard_link(name)
+    if link is None:
+        raise InterfaceNotFound(name)
+    return link.index
 
 
-def _set_addresses(links: IPRoute, index: int, wanted: tuple[Address, ...]) -> None:
-    for address in _addresses(links, index):
+def _addresses(name: str) -> tuple[Address, ...]:
+    link = _wireguard_link(name)
+    return () if link is None else link.addresses
+
+
+def _set_addresses(links: IPRoute, name: str, wanted: tuple[Address, ...]) -> None:
+    index = _index(name)
+    for address in _addresses(name):
         if address not in wanted:
             links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
     # Read again: with the first IPv4 address of a network the kernel drops the others in it.
-    left = _addresses(links, index)
+    left = _addresses(name)
     for address in wanted:
         if address not in left:
             family = socket.AF_INET if address.version == 4 else socket.AF_INET6
