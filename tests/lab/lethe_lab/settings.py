@@ -35,13 +35,13 @@ class Settings:
         return cls(
             cache=cache,
             run=Path(environment.get("LETHE_LAB_RUN") or cache / "run").absolute(),
-            memory=_positive(environment, "LETHE_LAB_MEMORY", 768),
-            cpus=_positive(environment, "LETHE_LAB_CPUS", 1),
+            memory=positive(environment, "LETHE_LAB_MEMORY", 768),
+            cpus=positive(environment, "LETHE_LAB_CPUS", 1),
             accelerator=accelerator,
         )
 
 
-def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
+def positive(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) == 0:
         raise LabError(f"{name} is {text!r}; it must be a whole number above 0")
