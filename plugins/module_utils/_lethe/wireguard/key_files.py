@@ -8,23 +8,26 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, TypeVar, cast
 
 from .errors import InvalidValue
-from .keys import PresharedKey, PrivateKey, generate_preshared_key, generate_private_key
+from .keys import Key, PrivateKey, PublicKey, generate_preshared_key, generate_private_key
 
-_MODE = 0o600
+_SECRET_MODE = 0o600
+_PUBLIC_MODE = 0o644
 _LARGEST = 4096  # bytes: a key and white space; more is not a key file
 
-K = TypeVar("K", PrivateKey, PresharedKey)
+K = TypeVar("K", bound=Key)
 
 
-class KeyFile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeyFile(Generic[K]):
     """A key file as it is, or with check as it would be."""
 
-    key: PrivateKey | PresharedKey | None  # None: with check, one would be made
-    steps: list[str]  # what was done: "created", "regenerated", "mode", "owner", "removed"
+    key: K | None  # None: with check, one would be made
+    steps: list[str]  # what was done: "created", "regenerated", "mode", "owner"
 
 
 def read_key(path: str | Path, kind: type[K]) -> K:
@@ -50,7 +53,7 @@ def ensure_key(
     owner: int | None = None,
     group: int | None = None,
     check: bool = False,
-) -> KeyFile:
+) -> KeyFile[K]:
     """Make there be a key of this kind at ``path``, readable by its owner alone; keep one that is there.
 
     ``owner``, ``group``: numeric ids; None: left alone, or this process's. Raises InvalidValue if a file is
@@ -59,24 +62,36 @@ def ensure_key(
     path = Path(path)
     exists = path.exists()
     if exists and not regenerate:
-        key: PrivateKey | PresharedKey = read_key(path, kind)
-        return KeyFile(key, _ensure_access(path, owner, group, check))
+        return KeyFile(read_key(path, kind), _ensure_access(path, owner, group, check))
     steps = ["regenerated" if exists else "created"]
     if check:
         return KeyFile(None, steps)
-    key = generate_private_key() if kind is PrivateKey else generate_preshared_key()
-    _write(path, key.text, owner, group, replace=regenerate)
+    key = cast(K, generate_private_key() if kind is PrivateKey else generate_preshared_key())
+    _write(path, key.text, _SECRET_MODE, owner, group, replace=regenerate)
     return KeyFile(key, steps)
 
 
-def remove_key(path: str | Path, *, check: bool = False) -> KeyFile:
-    """Make there be no file at ``path``."""
+def ensure_public_key(path: str | Path, key: PublicKey | None, *, check: bool = False) -> list[str]:
+    """Make there be this public key at ``path``, readable by all; returns what was done, "written" or nothing.
+    None: the key of a pair that, with check, would be made. Raises InvalidValue if a file is there that holds
+    something else than a key.
+    """
+    path = Path(path)
+    if path.exists() and read_key(path, PublicKey) == key:
+        return []
+    if key is not None and not check:
+        _write(path, key.text, _PUBLIC_MODE, None, None, replace=True)
+    return ["written"]
+
+
+def remove_key(path: str | Path, *, check: bool = False) -> list[str]:
+    """Make there be no file at ``path``; returns what was done, "removed" or nothing."""
     path = Path(path)
     if not path.exists():
-        return KeyFile(None, [])
+        return []
     if not check:
         path.unlink()
-    return KeyFile(None, ["removed"])
+    return ["removed"]
 
 
 def _ensure_access(path: Path, owner: int | None, group: int | None, check: bool) -> list[str]:
@@ -84,22 +99,22 @@ def _ensure_access(path: Path, owner: int | None, group: int | None, check: bool
     steps = []
     if owner not in (None, now.st_uid) or group not in (None, now.st_gid):
         steps.append("owner")
-    if stat.S_IMODE(now.st_mode) != _MODE:
+    if stat.S_IMODE(now.st_mode) != _SECRET_MODE:
         steps.append("mode")
     if steps and not check:
-        os.chmod(path, _MODE)
+        os.chmod(path, _SECRET_MODE)
         os.chown(path, -1 if owner is None else owner, -1 if group is None else group)
     return steps
 
 
-def _write(path: Path, text: str, owner: int | None, group: int | None, *, replace: bool) -> None:
+def _write(path: Path, text: str, mode: int, owner: int | None, group: int | None, *, replace: bool) -> None:
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise InvalidValue(f"{path}", f"cannot be written: {error.strerror}", "create its directory first") from None
     try:
         with open(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, _MODE)
+            os.fchmod(descriptor, mode)
             os.fchown(descriptor, -1 if owner is None else owner, -1 if group is None else group)
             file.write(text + "\n")
             file.flush()
