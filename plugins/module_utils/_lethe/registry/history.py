@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Epoch, revision and the retained change log."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+from sqlalchemy import delete, func, select, update
+
+from ..wireguard.keys import PublicKey
+from .schema import accounts, changes, credentials, history, outbox, registrations, resting
+from .settings import DAY
+from .store import Transaction
+
+_EPOCH_BYTES = 16
+
+
+class Position(NamedTuple):
+    """Where a registry's history stands."""
+
+    epoch: str
+    revision: int  # of the latest change
+    horizon: int  # the latest revision that is not retained any more: changes after it are
+
+
+class Change(NamedTuple):
+    """One step from a revision to the next."""
+
+    revision: int
+    kind: int  # store.ADDED, store.REMOVED
+    public_key: PublicKey
+
+
+def new_epoch() -> str:
+    return secrets.token_hex(_EPOCH_BYTES)
+
+
+def position(tx: Transaction) -> Position:
+    row = tx.connection.execute(select(history.c.epoch, history.c.revision)).one()
+    first = tx.connection.execute(select(func.min(changes.c.revision))).scalar_one()
+    return Position(row.epoch, row.revision, row.revision if first is None else first - 1)
+
+
+def changes_after(tx: Transaction, revision: int, most: int) -> list[Change]:
+    """Up to ``most`` changes after a revision, in order."""
+    query = select(changes).where(changes.c.revision > revision).order_by(changes.c.revision).limit(most)
+    return [Change(row.revision, row.kind, PublicKey(row.public_key)) for row in tx.connection.execute(query)]
+
+
+def begin_epoch(tx: Transaction) -> str:
+    """Begin another history, as after a restore: nobody may go on from a position in the one before."""
+    epoch = new_epoch()
+    tx.connection.execute(update(history).values(epoch=epoch))
+    return epoch
+
+
+def prune(tx: Transaction) -> int:
+    """Forget what need not be known any more: changes beyond the retention (with them tombstones), addresses
+    that have rested, accounts that were closed. Returns how many rows went.
+    """
+    before = tx.now - tx.settings.change_retention
+    forgotten = select(accounts.c.account).where(accounts.c.closed_day * DAY + DAY <= before).scalar_subquery()
+    statements = (
+        delete(changes).where(changes.c.at < before),
+        delete(resting).where(resting.c.free_day <= tx.today),
+        delete(credentials).where(credentials.c.account.in_(forgotten)),
+        delete(accounts).where(accounts.c.closed_day * DAY + DAY <= before),
+    )
+    return sum(tx.connection.execute(statement).rowcount for statement in statements)
+
+
+def counts(tx: Transaction) -> dict[str, int]:
+    """Numbers for the operator: registrations, resting addresses, changes that wait for a revision."""
+    tables = {"registrations": registrations, "resting": resting, "waiting_changes": outbox}
+    return {
+        name: int(tx.connection.execute(select(func.count()).select_from(table)).scalar_one())
+        for name, table in tables.items()
+    }

@@ -1,0 +1,292 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Registrations: public key, random tunnel addresses and, where the fleet has them, a preshared key.
+
+All functions take a locked, active account's keyed hash (accounts.open_account) where they change
+anything, so that two requests of one account come one after the other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
+from .allocation import DRAWS, A, AddressPool
+from .errors import DeviceLimitReached, KeyTaken, KeyUnknown, RangeFull, RotationConflict
+from .schema import accounts, changes, outbox, registrations, resting
+from .store import ADDED, REMOVED, Transaction
+
+_EXPORT_ROWS = 5000
+
+# Built once: putting a statement together costs more than SQLite takes to carry it out.
+_BY_KEY = select(registrations).where(registrations.c.public_key == bindparam("public_key"))
+_COUNT = select(func.count()).where(
+    registrations.c.account == bindparam("account"), registrations.c.leaves_at.is_(None)
+)
+_IS_CHANGED = select(changes.c.public_key).where(changes.c.public_key == bindparam("public_key")).limit(1)
+_IS_WAITING = select(outbox.c.public_key).where(outbox.c.public_key == bindparam("public_key")).limit(1)
+_RESTS = select(resting.c.address).where(resting.c.address == bindparam("address"))
+# Does nothing when any unique column is taken, by a row that the transaction may not even see.
+_INSERT = {
+    "postgresql": postgresql.insert(registrations).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(registrations).on_conflict_do_nothing(),
+}
+_DELETE = delete(registrations).where(registrations.c.public_key == bindparam("gone"))
+_FORGET_PREDECESSOR = update(registrations).where(registrations.c.replaces == bindparam("gone")).values(replaces=None)
+_LET_REST = insert(resting)
+
+
+class Registration(NamedTuple):
+    """One key and what belongs to it."""
+
+    public_key: PublicKey
+    ipv4: ipaddress.IPv4Address | None
+    ipv6: ipaddress.IPv6Address | None
+    preshared_key: PresharedKey | None
+    expires_day: int | None  # days since 1970; None: never
+    leaves_at: int | None  # seconds since 1970: it is being rotated out; None: it is not
+    replaces: PublicKey | None  # the key that it rotates out and that is still there
+
+    @property
+    def addresses(self) -> list[str]:
+        """As allowed IPs: ``10.1.2.3/32``, ``fd00::1/128``."""
+        return [f"{ip}/{ip.max_prefixlen}" for ip in (self.ipv4, self.ipv6) if ip is not None]
+
+
+def register(tx: Transaction, account: bytes, public_key: PublicKey, device_limit: int) -> tuple[Registration, bool]:
+    """Give a key addresses. The same key of the same account gets the same again; returns whether it is new.
+
+    Raises KeyTaken for a key of another account, or one that was removed and is still remembered;
+    DeviceLimitReached; RangeFull.
+    """
+    existing = _find(tx, public_key)
+    if existing is not None:
+        return _own(tx, existing, account, KeyTaken), False
+    _refuse_removed(tx, public_key)
+    if count(tx, account) >= device_limit:
+        raise DeviceLimitReached
+    return _add(tx, account, public_key, replaces=None), True
+
+
+def begin_rotation(
+    tx: Transaction, account: bytes, public_key: PublicKey, successor: PublicKey
+) -> tuple[Registration, bool]:
+    """Register ``successor`` beside ``public_key``, which leaves when the client confirms or the grace period
+    ends. The same two keys give the same again, also after the first has left; another successor replaces
+    one that was not confirmed. Returns whether the successor is new.
+
+    Raises KeyUnknown, KeyTaken, RangeFull.
+    """
+    new = _find(tx, successor)
+    if new is not None:
+        owned = _own(tx, new, account, KeyTaken)
+        if owned.replaces not in (None, public_key) or owned.leaves_at is not None:
+            raise RotationConflict
+        return owned, False
+    old = _find(tx, public_key)
+    if old is None:
+        raise KeyUnknown
+    present = _own(tx, old, account, KeyUnknown)
+    _refuse_removed(tx, successor)
+    for row in tx.connection.execute(select(registrations).where(registrations.c.replaces == bytes(public_key))).all():
+        _remove(tx, row)
+    if present.replaces is not None:
+        # The client goes on from a key that it never confirmed: it has it, so the one before may go.
+        confirm_rotation(tx, account, public_key)
+    added = _add(tx, account, successor, replaces=public_key)
+    leaves_at = tx.now + tx.settings.rotation_grace
+    tx.connection.execute(
+        update(registrations).where(registrations.c.public_key == bytes(public_key)).values(leaves_at=leaves_at)
+    )
+    return added, True
+
+
+def confirm_rotation(tx: Transaction, account: bytes, successor: PublicKey) -> tuple[Registration, bool]:
+    """The client uses ``successor``: the key that it replaces leaves now. Returns whether one left.
+
+    Raises KeyUnknown.
+    """
+    row = _find(tx, successor)
+    if row is None:
+        raise KeyUnknown
+    owned = _own(tx, row, account, KeyUnknown)
+    if owned.replaces is None:
+        return owned, False
+    old = _find(tx, owned.replaces)
+    if old is not None:
+        _remove(tx, old)
+    return owned._replace(replaces=None), True
+
+
+def delete_own(tx: Transaction, account: bytes, public_key: PublicKey) -> bool:
+    """Remove a key of the account, and its rotation's other key. Returns whether it was there."""
+    row = _find(tx, public_key)
+    if row is None:
+        return False
+    _own(tx, row, account, KeyUnknown)
+    _remove_with_rotation(tx, row)
+    return True
+
+
+def revoke(tx: Transaction, public_key: PublicKey) -> bool:
+    """Remove a key whosever it is, and its rotation's other key. Returns whether it was there."""
+    row = _find(tx, public_key)
+    if row is None:
+        return False
+    _remove_with_rotation(tx, row)
+    return True
+
+
+def of_account(tx: Transaction, account: bytes) -> list[Registration]:
+    """The account's registrations, in an order that tells nothing."""
+    query = select(registrations).where(registrations.c.account == account).order_by(registrations.c.public_key)
+    return [_registration(tx, row) for row in tx.connection.execute(query)]
+
+
+def keys_of(tx: Transaction, account: bytes) -> list[PublicKey]:
+    query = select(registrations.c.public_key).where(registrations.c.account == account)
+    return [PublicKey(raw) for raw in tx.connection.execute(query).scalars()]
+
+
+def count(tx: Transaction, account: bytes) -> int:
+    """The account's keys; one that is rotated out does not count."""
+    return int(tx.connection.execute(_COUNT, {"account": account}).scalar_one())
+
+
+def remove_all(tx: Transaction, account: bytes) -> int:
+    rows = tx.connection.execute(select(registrations).where(registrations.c.account == account)).all()
+    for row in rows:
+        _remove(tx, row)
+    return len(rows)
+
+
+def remove_due(tx: Transaction, most: int) -> int:
+    """Remove up to ``most`` keys that have expired or whose grace period is over; returns how many."""
+    due = or_(registrations.c.expires_day <= tx.today, registrations.c.leaves_at <= tx.now)
+    rows = tx.connection.execute(select(registrations).where(due).limit(most).with_for_update(skip_locked=True)).all()
+    for row in rows:
+        _remove(tx, row)
+    return len(rows)
+
+
+def exported(tx: Transaction) -> Iterator[Registration]:
+    """All registrations of active accounts: what gateways should have. No account is among it."""
+    query = (
+        select(registrations)
+        .join(accounts, accounts.c.account == registrations.c.account)
+        .where(accounts.c.state == "active")
+        .execution_options(yield_per=_EXPORT_ROWS)
+    )
+    for row in tx.connection.execute(query):
+        yield _registration(tx, row)
+
+
+def _find(tx: Transaction, public_key: PublicKey) -> Row[Any] | None:
+    return tx.connection.execute(_BY_KEY, {"public_key": bytes(public_key)}).one_or_none()
+
+
+def _own(tx: Transaction, row: Row[Any], account: bytes, otherwise: type[Exception]) -> Registration:
+    if row.account != account:
+        raise otherwise
+    return _registration(tx, row)
+
+
+def _registration(tx: Transaction, row: Row[Any]) -> Registration:
+    public_key = PublicKey(row.public_key)
+    return Registration(
+        public_key,
+        None if row.ipv4 is None else ipaddress.IPv4Address(row.ipv4),
+        None if row.ipv6 is None else ipaddress.IPv6Address(row.ipv6),
+        None if row.preshared_key is None else tx.vault.unseal(row.preshared_key, public_key),
+        row.expires_day,
+        row.leaves_at,
+        None if row.replaces is None else PublicKey(row.replaces),
+    )
+
+
+def _refuse_removed(tx: Transaction, public_key: PublicKey) -> None:
+    """A key that left must not come back: its removal may still be on its way to a gateway, and whoever
+    revoked it meant it.
+    """
+    for query in (_IS_CHANGED, _IS_WAITING) if tx.has_outbox else (_IS_CHANGED,):
+        if tx.connection.execute(query, {"public_key": bytes(public_key)}).first() is not None:
+            raise KeyTaken
+
+
+def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: PublicKey | None) -> Registration:
+    preshared_key = generate_preshared_key() if tx.settings.preshared_keys else None
+    expires_day = tx.today + tx.settings.key_days if tx.settings.key_days else None
+    values = {
+        "public_key": bytes(public_key),
+        "account": account,
+        "preshared_key": None if preshared_key is None else tx.vault.seal(preshared_key, public_key),
+        "expires_day": expires_day,
+        "replaces": None if replaces is None else bytes(replaces),
+    }
+    for _ in range(DRAWS):
+        ipv4, ipv6 = _draw(tx, tx.environment.ipv4), _draw(tx, tx.environment.ipv6)
+        drawn = {
+            "ipv4": None if ipv4 is None else int(ipv4),
+            "ipv6": None if ipv6 is None else ipv6.packed,
+        }
+        if tx.connection.execute(_INSERT[tx.connection.dialect.name], {**values, **drawn}).rowcount:
+            tx.record(ADDED, public_key)
+            return Registration(public_key, ipv4, ipv6, preshared_key, expires_day, None, replaces)
+        if _find(tx, public_key) is not None:
+            raise KeyTaken  # another account registered it in this very moment
+    raise RangeFull
+
+
+def _draw(tx: Transaction, pool: AddressPool[A]) -> A | None:
+    """A random address that does not rest; None from an empty pool. Raises RangeFull."""
+    if not pool.size:
+        return None
+    for _ in range(DRAWS):
+        address = pool.draw(tx.environment.randbelow)
+        if not pool.rests:
+            return address
+        hashed = tx.vault.address_hash(address.packed)
+        if tx.connection.execute(_RESTS, {"address": hashed}).first() is None:
+            return address
+    raise RangeFull
+
+
+def _remove_with_rotation(tx: Transaction, row: Row[Any]) -> None:
+    partner = registrations.c.replaces == row.public_key
+    if row.replaces is not None:
+        partner = or_(partner, registrations.c.public_key == row.replaces)
+    for other in tx.connection.execute(select(registrations).where(partner)).all():
+        _remove(tx, other)
+    _remove(tx, row)
+
+
+def _remove(tx: Transaction, row: Row[Any]) -> None:
+    """Delete a registration: what stays is its tombstone, and the hash of an address that rests."""
+    if not tx.connection.execute(_DELETE, {"gone": row.public_key}).rowcount:
+        return  # another transaction was first
+    tx.connection.execute(_FORGET_PREDECESSOR, {"gone": row.public_key})
+    _let_rest(tx, row)
+    tx.record(REMOVED, PublicKey(row.public_key))
+
+
+def _let_rest(tx: Transaction, row: Row[Any]) -> None:
+    environment = tx.environment
+    released = (
+        (environment.ipv4, None if row.ipv4 is None else row.ipv4.to_bytes(4, "big")),
+        (environment.ipv6, row.ipv6),
+    )
+    for pool, packed in released:
+        if packed is not None and pool.rests and tx.settings.address_rest_days:
+            tx.connection.execute(
+                _LET_REST,
+                {
+                    "address": tx.vault.address_hash(packed),
+                    "free_day": tx.today + tx.settings.address_rest_days,
+                },
+            )

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operator decides about a registry: one JSON file, every key checked by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..wireguard.errors import InvalidValue
+
+DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of a registry's settings, with their defaults."""
+
+    database: str = "sqlite:////var/lib/lethe/registry.sqlite3"  # an SQLAlchemy URL
+    secrets_file: str = "/etc/lethe/registry.secrets"  # never in the database, nor in its backups
+    ipv4_ranges: tuple[str, ...] = ("10.0.0.0/8",)  # empty: no IPv4 tunnel addresses
+    ipv6_ranges: tuple[str, ...] = ("fd6c:6574:6865::/48",)  # empty: no IPv6 tunnel addresses
+    reserved: tuple[str, ...] = ()  # never drawn: the gateways' own addresses
+    device_limit: int = 5  # keys of an account, where the account has no limit of its own
+    preshared_keys: bool = False  # give every registration one
+    key_days: int = 30  # days after which a key expires; 0: never
+    rotation_grace: int = 3600  # seconds that the old key stays beside the new one, unless confirmed
+    address_rest_days: int = 7  # days before a released address can be drawn again
+    change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
+
+    def __post_init__(self) -> None:
+        """Raises InvalidValue."""
+        if not self.ipv4_ranges and not self.ipv6_ranges:
+            raise InvalidValue("ipv4_ranges", "is empty, and ipv6_ranges too", "give at least one range")
+        for name, least, most in (
+            ("device_limit", 1, 1000),
+            ("key_days", 0, 365),
+            ("rotation_grace", 60, 30 * DAY),
+            ("address_rest_days", 0, 365),
+            ("change_retention", 60, 30 * DAY),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise InvalidValue(name, "is not a number in its bounds", f"give a whole number from {least} to {most}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings from a mapping; what is not named keeps its default. Raises InvalidValue."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name, value in values.items():
+            if name not in fields:
+                raise InvalidValue(str(name), "is not a setting", f"use one of {', '.join(sorted(fields))}")
+            expected = str(fields[name].type)
+            right = {
+                "str": isinstance(value, str),
+                "bool": isinstance(value, bool),
+                "int": isinstance(value, int) and not isinstance(value, bool),
+            }.get(expected, isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
+            if not right:
+                raise InvalidValue(
+                    name, "is of the wrong type", f"give {expected.replace('tuple[str, ...]', 'a list of text')}"
+                )
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Settings:
+        """Settings from a JSON file. Raises InvalidValue."""
+        try:
+            values = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise InvalidValue(f"{path}", f"cannot be read: {error.strerror}", "give the registry's settings") from None
+        except ValueError:
+            raise InvalidValue(f"{path}", "is not JSON", "write one object with settings") from None
+        if not isinstance(values, dict):
+            raise InvalidValue(f"{path}", "is not an object", "write one object with settings")
+        try:
+            return cls.from_mapping(values)
+        except InvalidValue as error:
+            raise error.inside(f"{path}") from None

@@ -1,0 +1,297 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a registry's state lives, and what a transaction is. Use cases are functions over a Transaction.
+
+SQLite: one writer thread takes all that waits, carries it out in one transaction, each part in a savepoint,
+and answers after the commit: many durable answers for one fsync. PostgreSQL: a connection for each.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from ..wireguard.errors import InvalidValue
+from ..wireguard.keys import PublicKey
+from . import schema
+from .allocation import AddressPool
+from .errors import DatabaseUnusable
+from .settings import DAY, Settings
+from .vault import Vault
+
+T = TypeVar("T")
+
+ADDED, REMOVED = 1, 0
+"""Kinds of changes."""
+
+_NEXT_REVISION = (
+    update(schema.history).values(revision=schema.history.c.revision + 1).returning(schema.history.c.revision)
+)
+_LOG = insert(schema.changes)
+_WAIT = insert(schema.outbox)
+
+_BATCH = 256  # use cases that share one SQLite commit
+_BUSY = 10_000  # ms that SQLite waits for another process's transaction
+_CONNECTIONS = 10  # to PostgreSQL, of one process
+_ATTEMPTS = 5  # of a PostgreSQL transaction that met another one (deadlock, serialization)
+_RETRIABLE = ("40001", "40P01")  # SQLSTATEs of those
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What every transaction of a registry needs beside the database."""
+
+    settings: Settings
+    vault: Vault
+    ipv4: AddressPool[IPv4Address]
+    ipv6: AddressPool[IPv6Address]
+    clock: Callable[[], float] = time.time  # seconds since 1970
+    randbelow: Callable[[int], int] = secrets.randbelow
+
+    @classmethod
+    def of(cls, settings: Settings, vault: Vault, **edges: Any) -> Environment:
+        """Raises InvalidValue for ranges that are not usable."""
+        return cls(
+            settings,
+            vault,
+            AddressPool(IPv4Address, settings.ipv4_ranges, settings.reserved),
+            AddressPool(IPv6Address, settings.ipv6_ranges, settings.reserved),
+            **edges,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One use case's view of the database. What it raises undoes all that it did."""
+
+    connection: Connection
+    environment: Environment
+    now: int  # seconds since 1970
+
+    @property
+    def settings(self) -> Settings:
+        return self.environment.settings
+
+    @property
+    def vault(self) -> Vault:
+        return self.environment.vault
+
+    @property
+    def today(self) -> int:
+        """Days since 1970."""
+        return self.now // DAY
+
+    @property
+    def has_outbox(self) -> bool:
+        """Whether changes wait for the sequencer."""
+        return self.connection.dialect.name == "postgresql"
+
+    def record(self, kind: int, public_key: PublicKey) -> None:
+        """Put a change into the log. Its revision comes with it (SQLite: there is one writer), or from the
+        sequencer after the commit (PostgreSQL), so that revisions are gap-free and in commit order.
+        """
+        change = {"public_key": bytes(public_key), "kind": kind, "at": self.now}
+        if self.has_outbox:
+            self.connection.execute(_WAIT, change)
+            return
+        revision = self.connection.execute(_NEXT_REVISION).scalar_one()
+        self.connection.execute(_LOG, {"revision": revision, **change})
+
+
+UseCase = Callable[[Transaction], T]
+
+
+class Store(Protocol):
+    """A registry's database."""
+
+    engine: Engine
+    environment: Environment
+
+    def submit(self, use_case: UseCase[T]) -> Future[T]:
+        """Carry out a use case that writes; the result comes when it is durable."""
+
+    def write(self, use_case: UseCase[T]) -> T:
+        """submit, and wait."""
+
+    def read(self, use_case: UseCase[T]) -> T:
+        """Carry out a use case that only reads, on one state of the database."""
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the database."""
+
+
+def open_store(environment: Environment) -> Store:
+    """The store for the settings' database, whose schema must be there (migrations). Raises
+    DatabaseUnusable and InvalidValue.
+    """
+    engine = connect(environment.settings.database)
+    try:
+        with engine.connect() as connection:
+            connection.execute(select(schema.history.c.epoch)).scalar_one()
+    except DBAPIError:
+        engine.dispose()
+        raise DatabaseUnusable(
+            "the registry's database is not there or has no schema; create or upgrade it with: lethe registry migrate"
+        ) from None
+    return SqliteStore(engine, environment) if engine.dialect.name == "sqlite" else PostgresqlStore(engine, environment)
+
+
+def connect(database: str) -> Engine:
+    """An engine with the pragmas and pools that a registry needs. Raises InvalidValue."""
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise InvalidValue(
+            "database", "is not a supported URL", "write sqlite:////absolute/path or postgresql://user@host/name"
+        )
+    if url.get_backend_name() == "postgresql":
+        # hide_parameters: no statement's values in an exception or a log.
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"), pool_size=_CONNECTIONS, pool_pre_ping=True, hide_parameters=True
+        )
+    engine = create_engine(url, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",  # an answered request survives a power loss
+            "foreign_keys = ON",
+            "secure_delete = ON",  # what is deleted is overwritten
+            "temp_store = MEMORY",
+            f"busy_timeout = {_BUSY}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+    return engine
+
+
+class SqliteStore:
+    """One file, one writer."""
+
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        self.engine = engine
+        self.environment = environment
+        self._waiting: queue.SimpleQueue[tuple[UseCase[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._writer = threading.Thread(target=self._write_all, name="registry-writer", daemon=True)
+        self._writer.start()
+
+    def submit(self, use_case: UseCase[T]) -> Future[T]:
+        if self._closed:
+            raise DatabaseUnusable("the registry is shutting down; try again in a moment")
+        future: Future[T] = Future()
+        self._waiting.put((use_case, future))
+        return future
+
+    def write(self, use_case: UseCase[T]) -> T:
+        return self.submit(use_case).result()
+
+    def read(self, use_case: UseCase[T]) -> T:
+        with self.engine.connect() as connection, connection.begin():
+            return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+
+    def close(self) -> None:
+        self._closed = True
+        self._waiting.put(None)
+        self._writer.join()
+        self.engine.dispose()
+
+    def _write_all(self) -> None:
+        with self.engine.connect().execution_options(writes=True) as connection:
+            while True:
+                batch, last = self._next_batch()
+                if batch:
+                    self._write_batch(connection, batch)
+                if last:
+                    return
+
+    def _next_batch(self) -> tuple[list[tuple[UseCase[Any], Future[Any]]], bool]:
+        batch: list[tuple[UseCase[Any], Future[Any]]] = []
+        item = self._waiting.get()
+        while item is not None:
+            batch.append(item)
+            if len(batch) == _BATCH:
+                return batch, False
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _write_batch(self, connection: Connection, batch: list[tuple[UseCase[Any], Future[Any]]]) -> None:
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with connection.begin():
+                now = int(self.environment.clock())
+                for use_case, future in batch:
+                    if not future.set_running_or_notify_cancel():
+                        continue
+                    try:
+                        with connection.begin_nested():
+                            outcomes.append((future, use_case(Transaction(connection, self.environment, now)), None))
+                    except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it with the result
+                        outcomes.append((future, None, error))
+        except Exception as error:  # noqa: BLE001 - nothing of the batch is durable: everyone is told
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, result, problem in outcomes:
+            if problem is None:
+                future.set_result(result)
+            else:
+                future.set_exception(problem)
+
+
+class PostgresqlStore:
+    """Many connections; the database orders what they do."""
+
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        self.engine = engine
+        self.environment = environment
+        self._executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="registry-writer")
+
+    def submit(self, use_case: UseCase[T]) -> Future[T]:
+        return self._executor.submit(self._transact, use_case)
+
+    def write(self, use_case: UseCase[T]) -> T:
+        return self._transact(use_case)
+
+    def read(self, use_case: UseCase[T]) -> T:
+        with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+        self.engine.dispose()
+
+    def _transact(self, use_case: UseCase[T]) -> T:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self.engine.begin() as connection:
+                    return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+            except OperationalError as error:
+                # The database has rolled it back whole, and asks for it to be done again.
+                if attempt == _ATTEMPTS or getattr(error.orig, "sqlstate", None) not in _RETRIABLE:
+                    raise
+        raise AssertionError("unreachable")
