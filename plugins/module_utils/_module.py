@@ -1,0 +1,164 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every module shares: the interpreter it runs under, how its result is put together, how it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
+from ._lethe.wireguard.device import Device, KernelDevice
+from ._lethe.wireguard.errors import LetheError, MissingLibrary
+from ._lethe.wireguard.interface import InterfaceState, check_name
+from ._lethe.wireguard.keys import fingerprint
+from ._lethe.wireguard.plan import Plan
+
+RUNTIME = Path("/opt/lethe/current/venv")
+"""The virtual environment that the role lethe.wireguard.runtime puts on a host."""
+
+PYNACL, PYROUTE2 = "PyNaCl", "pyroute2"
+_IMPORT_NAMES = {PYNACL: "nacl", PYROUTE2: "pyroute2"}
+
+_PEERS_IN_DIFF = 20
+
+INTERFACE_SPEC: dict[str, Any] = {"interface": {"type": "str", "required": True, "aliases": ["name"]}}
+
+# no_log also keeps a value out of the host's journal, to which Ansible writes the options of every module it runs.
+PEER_SPEC: dict[str, Any] = {
+    "public_key": {"type": "str", "no_log": True},
+    "preshared_key": {"type": "str", "no_log": True},
+    "allowed_ips": {"type": "list", "elements": "str", "no_log": True},
+    "persistent_keepalive": {"type": "int"},
+    "endpoint": {"type": "str", "no_log": True},
+}
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What the user sees of a change; texts of whole lines, free of keys, addresses and endpoints."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a module did, or in check mode would do."""
+
+    changed: bool
+    values: Mapping[str, Any]  # what it returns beside the usual
+    diff: Diff | None = None
+
+
+Options = Mapping[str, Any]
+
+
+def run(
+    module: AnsibleModule, carry_out: Callable[[Options, bool], Outcome], libraries: Sequence[str] = ()
+) -> NoReturn:
+    """Carry out what the module is for and end it: the one place where a module succeeds or fails.
+
+    ``carry_out`` takes the options and whether this is check mode. ``libraries`` it needs are there when it
+    is called.
+    """
+    if libraries:
+        _use_runtime(module, libraries)
+    _show_numbers(module)
+    try:
+        outcome = carry_out(module.params, module.check_mode)
+    except MissingLibrary as error:
+        _fail_without(module, error.library)
+    except LetheError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        # Its text names a file of the host and never what is in it.
+        module.fail_json(msg=f"the host refused: {error}")
+    result = {"changed": outcome.changed, **outcome.values}
+    if outcome.diff and module._diff:  # noqa: SLF001, as every module does: there is no other way to ask
+        result["diff"] = {"before": outcome.diff.before, "after": outcome.diff.after}
+    module.exit_json(**result)
+
+
+def open_device(options: Options) -> Device:
+    """The interface that the option of INTERFACE_SPEC names. Raises InvalidValue if it cannot be a name."""
+    return KernelDevice(check_name(options["interface"]))
+
+
+def interface_values(state: InterfaceState) -> dict[str, Any]:
+    """An interface as it is returned."""
+    return {
+        "name": state.name,
+        "state": "up" if state.up else "down",
+        "public_key": state.public_key.text if state.public_key else None,
+        "listen_port": state.listen_port,
+        "fwmark": state.fwmark,
+        "mtu": state.mtu,
+        "addresses": [str(address) for address in state.addresses],
+    }
+
+
+def _use_runtime(module: AnsibleModule, libraries: Sequence[str]) -> None:
+    """Start again under the runtime's interpreter, whose libraries are the tested versions, if it is there;
+    otherwise make do with the host's own. Done before anything is changed: starting again forgets what was.
+
+    Only for modules with small arguments: Ansible writes them into a pipe that nobody reads yet, and beyond
+    64 KiB would wait for ever.
+    """
+    python = RUNTIME / "bin/python"
+    if not has_respawned() and python.exists() and not RUNTIME.samefile(sys.prefix):
+        respawn_module(str(python))
+    for library in libraries:
+        if find_spec(_IMPORT_NAMES[library]) is None:
+            _fail_without(module, library)
+
+
+def _fail_without(module: AnsibleModule, library: str) -> NoReturn:
+    module.fail_json(
+        msg=f"{missing_required_lib(library)} Easiest is to deploy the role lethe.wireguard.runtime to this host: "
+        f"it brings the library, and this module then uses {RUNTIME} by itself."
+    )
+
+
+def _show_numbers(module: AnsibleModule) -> None:
+    """Let numbers that are part of an option with no_log be shown: a list of peers holds keepalives, and Ansible
+    would censor every count in the result that has the digits of one.
+    """
+    module.no_log_values = {value for value in module.no_log_values if not value.isdigit()}
+
+
+def peers_diff(plan: Plan) -> Diff:
+    """Which peers change, and what of them: at most 20 by their fingerprints, the others as a number."""
+    changes = len(plan.removed) + len(plan.updated) + len(plan.added)
+    listed = list(islice(_changes(plan), _PEERS_IN_DIFF))
+    rest = [f"... and {changes - len(listed)} more"] if changes > len(listed) else []
+    before = [f"{plan.current} peers", *(line for line, _ in listed if line), *rest]
+    after = [
+        f"{plan.current - len(plan.removed) + len(plan.added)} peers",
+        *(line for _, line in listed if line),
+        *rest,
+    ]
+    return Diff("\n".join(before) + "\n", "\n".join(after) + "\n")
+
+
+def _changes(plan: Plan) -> Iterator[tuple[str, str]]:
+    """For each peer that changes a line before and a line after; empty where it is not there."""
+    for public_key in plan.removed:
+        yield f"peer {fingerprint(public_key)}", ""
+    for update in plan.updated:
+        name = fingerprint(update.public_key)
+        wanted = ", ".join(update.fields)
+        if update.allowed_ips is not None:
+            more = " more" if update.keep_other_allowed_ips else ""
+            wanted = wanted.replace("allowed_ips", f"allowed_ips ({len(update.allowed_ips.nests())}{more})")
+        yield f"peer {name}: other {', '.join(update.fields)}", f"peer {name}: wanted {wanted}"
+    for peer in plan.added:
+        yield "", f"peer {fingerprint(peer.public_key)}: allowed_ips ({len(peer.allowed_ips.nests())})"
