@@ -13,7 +13,7 @@ description:
   - Creates, configures and removes a WireGuard interface, straight in the kernel and without a configuration file.
   - What is already as it should be is not touched, so no session ends because of a run that changes nothing.
     What is not given is left as it is.
-  - The interface is gone after a reboot. The role M(lethe.wireguard.gateway#role) has a unit that brings it back.
+  - The interface is gone after a reboot. The role P(lethe.wireguard.gateway#role) has a unit that brings it back.
 extends_documentation_fragment:
   - lethe.wireguard._attributes
 options:
@@ -63,7 +63,7 @@ options:
 requirements:
   - a kernel with WireGuard (Linux 5.6 or later)
   - the capability CAP_NET_ADMIN, as a rule by C(become)
-  - Python 3.10 or later on the host, with the libraries pyroute2 and PyNaCl. The role M(lethe.wireguard.runtime#role)
+  - Python 3.10 or later on the host, with the libraries pyroute2 and PyNaCl. The role P(lethe.wireguard.runtime#role)
     brings them, and the module uses its interpreter by itself.
 notes:
   - An interface of that name that is not a WireGuard interface is left alone, and the module fails.

@@ -56,7 +56,7 @@ options:
     type: str
 requirements:
   - Python 3.10 or later on the host
-  - for O(type=private), the library PyNaCl. The role M(lethe.wireguard.runtime#role) brings it, and the module uses its
+  - for O(type=private), the library PyNaCl. The role P(lethe.wireguard.runtime#role) brings it, and the module uses its
     interpreter by itself.
 seealso:
   - module: lethe.wireguard.interface

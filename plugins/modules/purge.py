@@ -15,7 +15,7 @@ description:
     A peer's key, preshared key, allowed IPs and keepalive stay, and it can connect again at any time.
   - A peer is idle when its latest handshake is older than O(idle_after). A ghost is a peer with an address and no
     handshake at all, as a scan or a broken connection leaves it; it is purged when it has been seen for as long.
-  - The role M(lethe.wireguard.purge#role) does this all the time with a timer. This is for a run in between.
+  - The role P(lethe.wireguard.purge#role) does this all the time with a timer. This is for a run in between.
 extends_documentation_fragment:
   - lethe.wireguard._attributes
   - lethe.wireguard._device

@@ -17,7 +17,7 @@ description:
     The host needs Python, and neither pip nor a package index.
   - A release is named by a digest of everything in it, is tried out before it is used, and is switched to in one step.
     A host that has the release already is asked one question and nothing is collected.
-  - The role M(lethe.wireguard.runtime#role) uses this module.
+  - The role P(lethe.wireguard.runtime#role) uses this module.
 options:
   root:
     description: Directory on the host for the releases and the link to the one in use.
