@@ -27,14 +27,11 @@ _LINES_AT_ONCE = 2000
 
 def peer_from(record: Any) -> Peer:
     """One peer from a mapping. Raises InvalidValue, whose field is a key of the mapping."""
-    try:
-        unknown = record.keys() - _FIELDS
-    except AttributeError:
-        raise InvalidValue("peer", "is not an object", 'write {"public_key": ..., "allowed_ips": [...]}') from None
-    if unknown:
-        raise InvalidValue(
-            min(map(str, unknown)), "is not a field of a peer", f"use one of {', '.join(sorted(_FIELDS))}"
-        )
+    if not isinstance(record, dict):
+        raise InvalidValue("peer", "is not an object", 'write {"public_key": ..., "allowed_ips": [...]}')
+    if not record.keys() <= _FIELDS:
+        unknown = min(map(str, record.keys() - _FIELDS))
+        raise InvalidValue(unknown, "is not a field of a peer", f"use one of {', '.join(sorted(_FIELDS))}")
     get = record.get
     public_key = get("public_key")
     if public_key is None:

@@ -39,14 +39,13 @@ class Key(bytes):
         Raises InvalidValue, which names ``field`` and does not show the text.
         """
         try:
-            encoded = text.encode("ascii")
-            raw = binascii.a2b_base64(encoded)
-        except (AttributeError, UnicodeEncodeError, binascii.Error):
-            raise cls._malformed(field) from None
-        # Re-encoding catches what a2b_base64 lets pass: foreign characters, white space, stray low bits.
-        if len(raw) != KEY_BYTES or binascii.b2a_base64(raw, newline=False) != encoded:
-            raise cls._malformed(field)
-        return super().__new__(cls, raw)
+            raw = binascii.a2b_base64(text)
+            # Re-encoding catches what a2b_base64 lets pass: foreign characters, white space, stray low bits.
+            if len(raw) == KEY_BYTES and binascii.b2a_base64(raw, newline=False).decode("ascii") == text:
+                return bytes.__new__(cls, raw)
+        except (TypeError, ValueError):
+            pass
+        raise cls._malformed(field)
 
     @classmethod
     def _malformed(cls, field: str) -> InvalidValue:
