@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.errors import InvalidValue
@@ -20,12 +20,9 @@ ACTIVE, SUSPENDED, CLOSED = "active", "suspended", "closed"
 _ID_LENGTH = 256  # characters
 
 
+_BY_HASH = select(accounts.c.state, accounts.c.device_limit).where(accounts.c.account == bindparam("account"))
 # Locked: what is counted of the account stays true until the transaction ends.
-_LOCKED = (
-    select(accounts.c.state, accounts.c.device_limit)
-    .where(accounts.c.account == bindparam("account"))
-    .with_for_update()
-)
+_LOCKED = _BY_HASH.with_for_update()
 
 
 class Account(NamedTuple):
@@ -62,7 +59,7 @@ def create(tx: Transaction, account: str, device_limit: int | None = None) -> tu
 
 def show(tx: Transaction, account: str) -> Account:
     """Raises AccountUnknown."""
-    return _locked(tx, tx.vault.account_hash(account))
+    return look_at(tx, tx.vault.account_hash(account))
 
 
 def suspend(tx: Transaction, account: str) -> tuple[Account, bool]:
@@ -82,12 +79,18 @@ def close(tx: Transaction, account: str) -> tuple[Account, bool]:
     return _set_state(tx, account, CLOSED)
 
 
-def open_account(tx: Transaction, key: bytes) -> Account:
-    """The account behind a keyed hash, locked for the rest of the transaction.
+def look_at(tx: Transaction, key: bytes) -> Account:
+    """The account behind a keyed hash, whatever its state. Raises AccountUnknown."""
+    return _found(tx, key, _BY_HASH)
+
+
+def open_account(tx: Transaction, key: bytes, *, lock: bool = True) -> Account:
+    """The account behind a keyed hash if it is active, locked for the rest of the transaction (to read, it need
+    not be).
 
     Raises AccountUnknown, AccountSuspended, AccountClosed.
     """
-    row = _locked(tx, key)
+    row = _locked(tx, key) if lock else look_at(tx, key)
     if row.state == SUSPENDED:
         raise AccountSuspended
     if row.state == CLOSED:
@@ -96,7 +99,11 @@ def open_account(tx: Transaction, key: bytes) -> Account:
 
 
 def _locked(tx: Transaction, key: bytes) -> Account:
-    row = tx.connection.execute(_LOCKED, {"account": key}).one_or_none()
+    return _found(tx, key, _LOCKED)
+
+
+def _found(tx: Transaction, key: bytes, query: Select[tuple[str, int | None]]) -> Account:
+    row = tx.connection.execute(query, {"account": key}).one_or_none()
     if row is None:
         raise AccountUnknown
     return Account(row.state, tx.settings.device_limit if row.device_limit is None else row.device_limit)

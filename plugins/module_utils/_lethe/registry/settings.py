@@ -8,13 +8,51 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..wireguard.errors import InvalidValue
 
 DAY = 86_400  # seconds
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How the HTTP server listens, and whom it believes; the object ``server`` in the file."""
+
+    host: str = "127.0.0.1"  # an address of this host; "::" and "0.0.0.0": all
+    port: int = 8443  # 0: any free one
+    tls_certificate: str = ""  # PEM file with the chain; empty: plain HTTP, for a proxy in front
+    tls_key: str = ""  # PEM file
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = -1  # -1: /metrics is served with the API; else there alone
+    # Requests in a time, for each credential. As the library limits writes them.
+    client_rate: str = "60/minute"
+    operator_rate: str = "12000/minute"
+    gateway_rate: str = "30/minute"
+    # Requests without a valid credential: of one peer, and of all together.
+    stranger_rate: str = "60/minute"
+    strangers_rate: str = "200/second"
+
+    def __post_init__(self) -> None:
+        """Raises InvalidValue."""
+        for name, least in (("port", 0), ("metrics_port", -1)):
+            if not least <= getattr(self, name) <= 65535:
+                raise InvalidValue(name, "is not a port", f"give a whole number from {least} to 65535")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            missing, given = (
+                ("tls_key", "tls_certificate") if self.tls_certificate else ("tls_certificate", "tls_key")
+            )
+            raise InvalidValue(missing, f"is missing, and {given} is there", "give both, or neither")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> ServerSettings:
+        """Raises InvalidValue."""
+        return _checked(cls, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +70,7 @@ class Settings:
     rotation_grace: int = 3600  # seconds that the old key stays beside the new one, unless confirmed
     address_rest_days: int = 7  # days before a released address can be drawn again
     change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
+    server: ServerSettings = field(default_factory=ServerSettings)
 
     def __post_init__(self) -> None:
         """Raises InvalidValue."""
@@ -51,24 +90,15 @@ class Settings:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
         """Settings from a mapping; what is not named keeps its default. Raises InvalidValue."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for name, value in values.items():
-            if name not in fields:
-                raise InvalidValue(str(name), "is not a setting", f"use one of {', '.join(sorted(fields))}")
-            expected = str(fields[name].type)
-            right = {
-                "str": isinstance(value, str),
-                "bool": isinstance(value, bool),
-                "int": isinstance(value, int) and not isinstance(value, bool),
-            }.get(expected, isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
-            if not right:
-                raise InvalidValue(
-                    name, "is of the wrong type", f"give {expected.replace('tuple[str, ...]', 'a list of text')}"
-                )
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**given)
+        values = dict(values)
+        server = values.pop("server", {})
+        if not isinstance(server, Mapping):
+            raise InvalidValue("server", "is not an object", "write one object with the server's settings")
+        try:
+            listening = ServerSettings.from_mapping(server)
+        except InvalidValue as error:
+            raise error.inside("server") from None
+        return dataclasses.replace(_checked(cls, values), server=listening)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Settings:
@@ -85,3 +115,23 @@ class Settings:
             return cls.from_mapping(values)
         except InvalidValue as error:
             raise error.inside(f"{path}") from None
+
+
+def _checked(cls: type[S], values: Mapping[str, Any]) -> S:
+    """An instance of a dataclass whose fields are plain. Raises InvalidValue."""
+    fields = {each.name: each for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in fields:
+            raise InvalidValue(str(name), "is not a setting", f"use one of {', '.join(sorted(fields))}")
+        expected = str(fields[name].type)
+        right = {
+            "str": isinstance(value, str),
+            "bool": isinstance(value, bool),
+            "int": isinstance(value, int) and not isinstance(value, bool),
+        }.get(expected, isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
+        if not right:
+            raise InvalidValue(
+                name, "is of the wrong type", f"give {expected.replace('tuple[str, ...]', 'a list of text')}"
+            )
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return cls(**given)
