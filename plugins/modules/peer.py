@@ -106,7 +106,7 @@ from ..module_utils._lethe.wireguard.inventory import keepalive_from
 from ..module_utils._lethe.wireguard.keys import PresharedKey, PublicKey
 from ..module_utils._lethe.wireguard.plan import Plan
 from ..module_utils._lethe.wireguard.reconcile import PeerOptions, ensure_peer, remove_peer
-from ..module_utils._module import INTERFACE_SPEC, PEER_SPEC, Options, Outcome, open_device, peers_diff, run
+from ..module_utils._module import INTERFACE_SPEC, Options, Outcome, open_device, peers_diff, run
 
 
 def change_peer(options: Options, check: bool) -> Outcome:
@@ -139,9 +139,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **INTERFACE_SPEC,
-            **PEER_SPEC,
-            "public_key": {**PEER_SPEC["public_key"], "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            # no_log also keeps them out of the host's journal, to which Ansible writes the options of every module.
+            "public_key": {"type": "str", "required": True, "no_log": True},
+            "preshared_key": {"type": "str", "no_log": True},
+            "allowed_ips": {"type": "list", "elements": "str", "no_log": True},
+            "persistent_keepalive": {"type": "int"},
+            "endpoint": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
     )

@@ -22,7 +22,7 @@ extends_documentation_fragment:
 options:
   peers:
     description:
-      - The peers. For more than a few thousand use O(file), which does not pass through templates.
+      - The peers, each a mapping with the fields below. For more than a few thousand use O(file), which does not pass through templates.
       - An empty list removes all peers, if O(shrink_limit) or O(allow_shrink) let it.
       - Exactly one of O(peers) and O(file) has to be given.
     type: list
@@ -57,7 +57,6 @@ options:
     description:
       - A file on the host with the peers, of any number.
       - It holds a JSON array of objects, or one JSON object per line, with the same fields as O(peers).
-        In a file a field with a wrong type is an error and is not converted.
     type: path
   remove_unlisted:
     description: Whether to remove the peers that are not listed.
@@ -150,7 +149,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._lethe.wireguard.errors import InvalidValue
 from ..module_utils._lethe.wireguard.inventory import peers_from_file, peers_from_list
 from ..module_utils._lethe.wireguard.reconcile import reconcile_peers
-from ..module_utils._module import INTERFACE_SPEC, PEER_SPEC, Options, Outcome, open_device, peers_diff, run
+from ..module_utils._module import INTERFACE_SPEC, Options, Outcome, open_device, peers_diff, run
 
 
 def reconcile(options: Options, check: bool) -> Outcome:
@@ -172,8 +171,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **INTERFACE_SPEC,
-            # Hidden as a whole, so that a long list is not searched for the values to hide, one by one.
-            "peers": {"type": "list", "elements": "dict", "no_log": True, "options": PEER_SPEC},
+            # Its fields are checked where those of a file are: with their place, and without showing what they hold.
+            "peers": {"type": "list", "elements": "dict", "no_log": True},
             "file": {"type": "path"},
             "remove_unlisted": {"type": "bool", "default": True},
             "shrink_limit": {"type": "int", "default": 50},

@@ -18,7 +18,7 @@ from typing import Any
 
 from .addresses import AllowedIPs, Endpoint
 from .errors import InvalidValue
-from .keys import NO_PRESHARED_KEY, PresharedKey, PublicKey
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 from .peers import Peer
 
 _FIELDS = frozenset(("public_key", "preshared_key", "allowed_ips", "persistent_keepalive", "endpoint"))
@@ -31,7 +31,9 @@ def peer_from(record: Any) -> Peer:
         raise InvalidValue("peer", "is not an object", 'write {"public_key": ..., "allowed_ips": [...]}')
     if not record.keys() <= _FIELDS:
         unknown = min(map(str, record.keys() - _FIELDS))
-        raise InvalidValue(unknown, "is not a field of a peer", f"use one of {', '.join(sorted(_FIELDS))}")
+        # What is no name may be a key or an address that came to stand in its place.
+        name = unknown if unknown.isidentifier() and len(unknown) < KEY_BYTES else "?"
+        raise InvalidValue(name, "is not a field of a peer", f"use one of {', '.join(sorted(_FIELDS))}")
     get = record.get
     public_key = get("public_key")
     if public_key is None:
