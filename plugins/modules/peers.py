@@ -22,7 +22,8 @@ extends_documentation_fragment:
 options:
   peers:
     description:
-      - The peers, each a mapping with the fields below. For more than a few thousand use O(file), which does not pass through templates.
+      - The peers, each a mapping with the fields below. For more than a few thousand use O(file), which does not pass
+        through templates.
       - An empty list removes all peers, if O(shrink_limit) or O(allow_shrink) let it.
       - Exactly one of O(peers) and O(file) has to be given.
     type: list

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import NotWireGuard
 from ansible_module import module
 from made_up import key
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import NotWireGuard
 
 from .conftest import RunModule
 
@@ -38,7 +39,7 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"private_key": "nonsense"}, "private_key: is not a key"),
         ({"private_key_file": "/nowhere/key"}, "/nowhere/key: cannot be read: No such file or directory"),
         ({"private_key": key(1), "private_key_file": "/x"}, "mutually exclusive: private_key|private_key_file"),
-        ({"generate_private_key": True}, "generate_private_key is True but all of the following are missing: private_key_file"),
+        ({"generate_private_key": True}, "True but all of the following are missing: private_key_file"),
         ({"state": "present"}, "value of state must be one of: up, down, absent"),
     ],
 )  # fmt: skip

@@ -7,6 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_module import module
+from made_up import address, key, peer
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
     InterfaceState,
@@ -14,8 +17,6 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.i
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
-from ansible_module import module
-from made_up import address, key, peer
 
 from .conftest import RunModule
 

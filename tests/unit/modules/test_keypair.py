@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PrivateKey
 from made_up import key
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PrivateKey
 
 from .conftest import RunModule
 
@@ -72,7 +73,8 @@ def test_a_preshared_key_is_made_once(run: RunModule, path: Path) -> None:
 
     second = run("keypair", path=str(path), type="preshared", return_private_key=True)
 
-    assert first.changed and not second.changed
+    assert first.changed
+    assert not second.changed
     assert second["preshared_key"] == content.strip()
     assert first.tells(content.strip()) == []
     assert "public_key" not in second.result

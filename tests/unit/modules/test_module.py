@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import ansible
 import pytest
+from made_up import peer
+
 from ansible_collections.lethe.wireguard.plugins.module_utils import _module
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import (
     InterfaceNotFound,
@@ -23,7 +25,6 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.e
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PrivateKey
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
-from made_up import peer
 
 from .conftest import RunModule
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up import address, key, peer
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey, fingerprint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
-from made_up import address, key, peer
 
 from .conftest import RunModule
 
@@ -155,7 +156,7 @@ def test_peers_come_from_a_file(run: RunModule, device: MemoryDevice, tmp_path: 
     [
         ('{"public_key": "x"}\n', "line 1.public_key: is not a key"),
         ("{}\n", "line 1.public_key: is missing"),
-        ('{"public_key": "%s", "allowed_ips": "10.1.2.3/32"}\n' % key(1), "line 1.allowed_ips: is not a list"),
+        (json.dumps(peer(1, allowed_ips="10.1.2.3/32")) + "\n", "line 1.allowed_ips: is not a list"),
         ("[1]", "peers[0].peer: is not an object"),
         ("{\n", "line 1: is not JSON"),
         ("\xff", "is not UTF-8"),
@@ -181,7 +182,7 @@ def test_a_file_that_is_not_there_is_said_to_be_not_there(run: RunModule) -> Non
     assert (
         outcome.message
         == "/nowhere/peers: cannot be read: No such file or directory; give the path of a file on this host"
-    )  # noqa: E501
+    )
 
 
 SHORT_KEY = base64.b64encode(b"short").decode()

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from made_up import key, peer
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
-from made_up import key, peer
 
 from .conftest import RunModule
 
@@ -59,7 +60,8 @@ def test_an_exempt_peer_is_left_alone(run: RunModule, silent: MemoryDevice, tmp_
     assert endpoints(silent) == 3
 
 
-def test_only_numbers_are_told(run: RunModule, silent: MemoryDevice, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("silent")
+def test_only_numbers_are_told(run: RunModule, tmp_path: Path) -> None:
     outcome = run("purge", state_directory=str(tmp_path), exempt=[key(0)])
 
     assert outcome.tells(*(key(n) for n in range(4)), "198.51.100", "10.64.0") == []
@@ -80,7 +82,8 @@ def test_an_exempt_key_that_is_none_is_named(run: RunModule, silent: MemoryDevic
     assert endpoints(silent) == 3
 
 
-def test_a_state_directory_that_cannot_be_used_is_named(run: RunModule, silent: MemoryDevice, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("silent")
+def test_a_state_directory_that_cannot_be_used_is_named(run: RunModule, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     outcome = run("purge", state_directory=str(tmp_path / "file"))
