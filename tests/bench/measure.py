@@ -260,9 +260,14 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("workloads", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES])
+    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only this one")
+    parser.add_argument("--without", action="append", default=[], metavar="CONTENDER", help="leave it out")
     options = parser.parse_args()
-    cases = [case for case in CASES if not options.case or case.name in options.case]
+    cases = [
+        case._replace(contenders=[c for c in case.contenders if c.name not in options.without])
+        for case in CASES
+        if not options.case or case.name in options.case
+    ]
     interface = Interface("wg0")
     with options.results.open("w") as out:
         for directory in options.workloads:

@@ -4,6 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The peers the benchmark works on, written once in the form each contender reads.
 
+    workload.py DIRECTORY COUNT...      prints the directory of each
+
 A workload is a directory with two sets of peers, ``before`` and ``after`` a change of 1 %:
 
     before.jsonl  after.jsonl    Lethe and pyroute2: one JSON object per line
@@ -24,6 +26,7 @@ import json
 import random
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -160,3 +163,12 @@ class Workload:
             facts = {"peers": count, "idle": count // IDLE_SHARE, "digests": digests}
             (directory / "workload.json").write_text(json.dumps(facts))
         return cls(directory)
+
+
+def main(parent: str, *counts: str) -> None:
+    for count in counts:
+        print(Workload.create(Path(parent), int(count)).directory)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

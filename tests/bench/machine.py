@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run's figures hold for, as JSON on standard output.
+
+    machine.py KERNEL       KERNEL: the path of the User-Mode Linux kernel
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+
+def facts(kernel: Path) -> dict[str, str]:
+    processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wg = subprocess.run(["wg", "--version"], check=True, capture_output=True, text=True).stdout.split()
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "processor": processor[1] if processor else platform.machine(),
+        "processors": str(os.cpu_count()),
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
+        "kernel": kernel.parent.name.rpartition("-")[0],
+        "python": f"Python {platform.python_version()}",
+        "wg": " ".join(wg[:2]),
+        "pyroute2": f"pyroute2 {version('pyroute2')}",
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(facts(Path(sys.argv[1])), indent=2))
