@@ -18,14 +18,14 @@ _CACHE = "/var/cache/zip-bytecode/"
 _compile_source = zipimport._compile_source
 
 
-def _cached_compile(pathname, source):
-    name = "%s-%s" % (_imp.source_hash(0x4C455448, source).hex(), os.path.basename(pathname))
+def _cached_compile(pathname: str, source: bytes) -> object:
+    name = f"{_imp.source_hash(0x4C455448, source).hex()}-{os.path.basename(pathname)}"
     try:
         with open(_CACHE + name, "rb") as cached:
             return marshal.loads(cached.read())
     except (OSError, ValueError, EOFError, TypeError):
         code = _compile_source(pathname, source)
-    partial = "%s%s.%d" % (_CACHE, name, os.getpid())
+    partial = f"{_CACHE}{name}.{os.getpid()}"
     try:
         with open(partial, "wb") as cached:
             cached.write(marshal.dumps(code))

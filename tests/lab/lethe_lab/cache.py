@@ -10,9 +10,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Seconds after its last use during which a directory is never removed: a running fleet may need it.
+_MINIMUM_AGE = 86400
 
 
 @contextmanager
@@ -51,8 +55,8 @@ def _blobs(part: str | bytes | Path) -> Iterator[bytes]:
 def built(target: Path, build: Callable[[Path], None], keep: int = 2) -> Path:
     """Return target, a directory, after building it if it is not there.
 
-    build gets an empty directory beside the target, which then takes the target's name in one step. Of
-    the target's siblings the most recently used ones stay, keep in all.
+    build gets an empty directory beside the target, which then takes the target's name in one step. The
+    most recently used directories beside it stay, keep in all, as does what was used within a day.
     """
     with locked(target.parent / ".lock"):
         if not target.is_dir():
@@ -63,7 +67,13 @@ def built(target: Path, build: Callable[[Path], None], keep: int = 2) -> Path:
             build(work)
             work.rename(target)
         os.utime(target)
-        others = [path for path in target.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        for old in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[keep:]:
-            shutil.rmtree(old)
+        for old in _by_last_use(target.parent)[keep:]:
+            if old.stat().st_mtime < time.time() - _MINIMUM_AGE:
+                shutil.rmtree(old)
     return target
+
+
+def _by_last_use(directory: Path) -> list[Path]:
+    """The finished directories in a directory, the most recently used first."""
+    finished = [path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(finished, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -15,6 +15,7 @@ import termios
 import time
 import tty
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .errors import LabError
 from .fleet import Fleet
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment()
-        return int(options.run(Fleet(settings, _Progress()), settings, options))
+        return _run(options, Fleet(settings, _Progress()), settings)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
@@ -95,30 +96,47 @@ class _Progress:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lab",
-        usage="tests/lab/lab COMMAND [...]   (tests/lab/lab --help explains)",
+        usage="tests/lab/lab COMMAND [...]",
         description=_DESCRIPTION,
         epilog=_COMMANDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        prog="tests/lab/lab", dest="action", metavar="COMMAND", required=True, help=argparse.SUPPRESS
+    )
     up = commands.add_parser("up")
     up.add_argument("--cold", action="store_true")
     up.add_argument("--owner", type=int, metavar="PID")
-    up.set_defaults(run=_up)
-    for name, action in (("down", _down), ("status", _status), ("inventory", _inventory), ("clean", _clean)):
-        command = commands.add_parser(name)
-        command.set_defaults(run=action)
-        if name == "inventory":  # what Ansible passes to an inventory script
-            command.add_argument("--list", action="store_true")
-            command.add_argument("--host", metavar="NAME")
-    for name, action in (("ssh", _ssh), ("console", _console), ("reset", _reset)):
-        command = commands.add_parser(name)
-        command.add_argument("host", metavar="NAME", type=_host)
-        command.set_defaults(run=action)
-        if name == "ssh":
-            command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    for name in ("down", "status", "clean"):
+        commands.add_parser(name)
+    listing = commands.add_parser("inventory")
+    listing.add_argument("--list", action="store_true", help="for Ansible; changes nothing")
+    for name in ("ssh", "console", "reset"):
+        commands.add_parser(name).add_argument("host", metavar="NAME", type=_host)
+    commands.choices["ssh"].add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     return parser
+
+
+def _run(options: argparse.Namespace, fleet: Fleet, settings: Settings) -> int:
+    match options.action:
+        case "up":
+            fleet.up(cold=options.cold, owner=options.owner)
+        case "down":
+            print("the lab is down" if fleet.down() else "the lab was not running", file=sys.stderr)
+        case "clean":
+            fleet.down()
+            shutil.rmtree(settings.cache, ignore_errors=True)
+        case "reset":
+            fleet.reset(options.host)
+        case "status":
+            return _print_status(fleet)
+        case "inventory":
+            _print_inventory(fleet)
+        case "ssh":
+            _exec_ssh(fleet, options.host, options.command)
+        case "console":
+            _attach_console(fleet, options.host)
+    return 0
 
 
 def _host(name: str) -> Host:
@@ -128,25 +146,9 @@ def _host(name: str) -> Host:
     return host
 
 
-def _up(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    fleet.up(cold=options.cold, owner=options.owner)
-    return 0
-
-
-def _down(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    print("the lab is down" if fleet.down() else "the lab was not running", file=sys.stderr)
-    return 0
-
-
-def _clean(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    fleet.down()
-    shutil.rmtree(settings.cache, ignore_errors=True)
-    return 0
-
-
-def _status(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
+def _print_status(fleet: Fleet) -> int:
     pids = fleet.pids()
-    ports = fleet.record().ports if any(pids.values()) else {}
+    ports = fleet.ports()
     for host in HOSTS:
         pid = pids[host.name]
         state = f"running  pid {pid}  SSH 127.0.0.1:{ports.get(host.name, '?')}" if pid else "stopped"
@@ -155,36 +157,30 @@ def _status(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> in
     return 0 if all(pids.values()) else 3
 
 
-def _inventory(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
+def _print_inventory(fleet: Fleet) -> None:
     record = fleet.record()
     missing = [host.name for host in HOSTS if host.name not in record.ports]
     if missing:
         raise LabError(f"not started yet: {', '.join(missing)}. Start with: tests/lab/lab up")
     print(json.dumps(inventory(record.image, record.ports), indent=2))
-    return 0
 
 
-def _ssh(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    machine = fleet.machine(options.host)
-    port = fleet.record().ports.get(options.host.name)
+def _exec_ssh(fleet: Fleet, host: Host, words: Sequence[str]) -> NoReturn:
+    machine = fleet.machine(host)
+    port = fleet.record().ports.get(host.name)
     if port is None or machine.pid() is None:
-        raise LabError(f"{options.host.name} is not running. Start it with: tests/lab/lab up")
-    command = machine.ssh(port, *options.command)
+        raise LabError(f"{host.name} is not running. Start it with: tests/lab/lab up")
+    command = machine.ssh(port, *words)
     os.execvp(command[0], command)
 
 
-def _reset(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    fleet.reset(options.host)
-    return 0
-
-
-def _console(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> int:
-    machine = fleet.machine(options.host)
+def _attach_console(fleet: Fleet, host: Host) -> None:
+    machine = fleet.machine(host)
     if not sys.stdin.isatty():
         sys.stdout.write((machine.directory / "console.log").read_text(encoding="utf-8", errors="replace"))
-        return 0
+        return
     with connect_unix(machine.directory / "console") as console:
-        print(f"The console of {options.host.name}; Ctrl-] ends, Enter wakes it.", file=sys.stderr)
+        print(f"The console of {host.name}; Ctrl-] ends, Enter wakes it.", file=sys.stderr)
         before = termios.tcgetattr(sys.stdin)
         tty.setraw(sys.stdin)
         try:
@@ -192,7 +188,6 @@ def _console(fleet: Fleet, settings: Settings, options: argparse.Namespace) -> i
         finally:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
     print(file=sys.stderr)
-    return 0
 
 
 def _relay(keyboard: int, screen: int, console: int) -> None:

@@ -53,8 +53,13 @@ def run(*command: str | Path, log: Path | None = None, cwd: Path | None = None, 
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            cwd=cwd, check=False,
+            words,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=cwd,
+            check=False,
         )
     except FileNotFoundError:
         require([words[0]])

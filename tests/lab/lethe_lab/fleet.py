@@ -80,6 +80,11 @@ class Fleet:
             raise LabError("the lab is not running. Start it with: tests/lab/lab up")
         return record
 
+    def ports(self) -> dict[str, int]:
+        """Host name -> its SSH port, of the hosts for which it is known."""
+        record = Record.load(self._run)
+        return record.ports if record is not None else {}
+
     def machine(self, host: Host) -> Machine:
         return Machine(host, self._run, self.record().image)
 
@@ -101,47 +106,48 @@ class Fleet:
             image = build_image(self._settings.cache, self._progress)
             accelerator = choose_accelerator(image.vmlinux, self._settings.cache, self._settings.accelerator)
             record = Record.load(self._run)
-            if record is not None and record.image != image and any(self.pids().values()):
-                self._progress("the running machines are from another image: starting again")
-                self._stop_all()
             if record is None or record.image != image:
-                self._stop_all()
+                if self._stop_all():
+                    self._progress("stopped machines that were made from another image")
                 record = Record(image, accelerator, {})
+            if owner is not None or process.find(hub_pid_file(self._run)) is None:
+                self._start_network(owner)
             machines = [Machine(host, self._run, image) for host in HOSTS]
             stopped = [machine for machine in machines if machine.pid() is None]
-            if not stopped and process.find(hub_pid_file(self._run)) is not None:
+            if not stopped:
                 self._progress("the lab is already running")
                 return
-            self._start_network(owner)
-            fresh = len(stopped) == len(machines)
-            saved = self._saved_states(image, accelerator)
-            restore = saved is not None and saved.is_dir() and not cold
-            self._progress(
-                f"{'restoring' if restore else 'booting'} {', '.join(machine.host.name for machine in stopped)}"
-                f" under {accelerator.upper()}, {self._settings.cpus} CPU and {self._settings.memory} MiB each"
-            )
-            if restore and saved is not None:
-                restore = self._restore(stopped, accelerator, saved, record)
-            if not restore:
-                self._boot(stopped, accelerator, record)
-                if saved is not None and fresh and not cold:
-                    self._save(stopped, record, saved)
+            self._start(stopped, accelerator, record, cold)
         self._progress("the lab is up")
+
+    def _start(self, machines: Sequence[Machine], accelerator: str, record: Record, cold: bool) -> None:
+        """Start machines from their saved states where there are any, else by booting, and then save them."""
+        saved = None if cold else self._saved_states(record.image, accelerator)
+        restore = saved is not None and saved.is_dir()
+        self._progress(
+            f"{'restoring' if restore else 'booting'} {', '.join(machine.host.name for machine in machines)}"
+            f" under {accelerator.upper()}, {self._settings.cpus} CPU and {self._settings.memory} MiB each"
+        )
+        if saved is not None and restore and self._restore(machines, accelerator, saved, record):
+            return
+        self._boot(machines, accelerator, record)
+        if saved is not None and len(machines) == len(HOSTS):
+            self._save(machines, record, saved)
 
     def _start_network(self, owner: int | None) -> None:
         file = hub_pid_file(self._run)
-        if owner is None and process.find(file) is not None:
-            return
         process.stop(file)
+        (self._run / HUB_SOCKET).unlink(missing_ok=True)
         command = [
-            sys.executable, str(Path(__file__).with_name("hub.py")), "--pid-file", str(file), "--socket", HUB_SOCKET,
+            sys.executable, "-m", "lethe_lab.hub", "--pid-file", str(file), "--socket", HUB_SOCKET,
             *(["--owner", str(owner)] if owner is not None else []), *(wan_socket(host.name) for host in HOSTS),
         ]  # fmt: skip
         log = self._run / "hub.log"
         with log.open("wb") as output:
             hub = subprocess.Popen(
-                command, cwd=self._run, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
+                command, cwd=self._run, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            )  # fmt: skip
         deadline = time.monotonic() + 30
         while not (file.exists() and (self._run / HUB_SOCKET).exists()):
             if hub.poll() is not None or time.monotonic() > deadline:

@@ -5,7 +5,7 @@
 
 It needs no bridge and no privilege. Started by the fleet as a process of its own:
 
-    hub.py --pid-file FILE --socket PATH [--owner PID] MEMBER...
+    python -m lethe_lab.hub --pid-file FILE --socket PATH [--owner PID] MEMBER...
 
 MEMBER and PATH are sockets relative to the current directory. With --owner the hub takes the whole fleet
 down when that process ends, however it ends.
@@ -14,11 +14,15 @@ down when that process ends, however it ends.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+
+from . import process
+from .machine import pid_files
 
 _MULTICAST_BIT = 0x01
 
@@ -78,20 +82,12 @@ def main() -> None:
     parser.add_argument("members", nargs="+", metavar="MEMBER")
     arguments = parser.parse_args()
     arguments.pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
-    try:
+    # The owner may have ended before it could be watched: ProcessLookupError.
+    with contextlib.suppress(ProcessLookupError):
         serve(arguments.socket, arguments.members, arguments.owner)
-    except ProcessLookupError:
-        pass  # the owner had ended before it could be watched
-    # Imported here: as a script this file is not part of the package until its directory is known.
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from lethe_lab.machine import pid_files
-    from lethe_lab.process import stop
-
     for pid_file in pid_files(arguments.pid_file.parent):
         if pid_file != arguments.pid_file:
-            stop(pid_file)
+            process.stop(pid_file)
     arguments.pid_file.unlink(missing_ok=True)
 
 

@@ -23,10 +23,11 @@ SOURCES = Path(__file__).resolve().parent.parent / "image"
 # A small Debian server: of Python only what Debian itself installs, so that a role which needs more has
 # to bring it. wireguard-tools, conntrack and tcpdump are there for the tests, as witnesses
 # independent of the collection.
-PACKAGES = (
-    "systemd systemd-sysv dbus udev kmod procps netbase iproute2 iputils-ping openssh-server sudo"
-    " python3 python3-apt nftables wireguard-tools conntrack tcpdump"
-).split()
+PACKAGES = [
+    *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "netbase", "sudo", "openssh-server"),
+    *("iproute2", "iputils-ping", "python3", "python3-apt", "nftables"),
+    *("wireguard-tools", "conntrack", "tcpdump"),
+]
 
 # Room for what tests install, beyond the image's own files. MiB; the file is sparse.
 FREE_SPACE = 2048
@@ -79,8 +80,15 @@ def build_image(cache: Path, progress: Callable[[str], None]) -> Image:
         public = (work / "host_key.pub").read_text(encoding="ascii").split()
         (work / "known_hosts").write_text(f"{HOST_KEY_ALIAS} {public[0]} {public[1]}\n", encoding="ascii")
         (work / "hosts").write_text(hosts_file(), encoding="ascii")
-        run(SOURCES / "customize", rootfs, work / "id_ed25519.pub", work / "host_key", work / "hosts",
-            SOURCES / "sitecustomize.py", log=log)
+        run(
+            SOURCES / "customize",
+            rootfs,
+            work / "id_ed25519.pub",
+            work / "host_key",
+            work / "hosts",
+            SOURCES / "sitecustomize.py",
+            log=log,
+        )
         install_kernel(kernel, rootfs)
         write_initrd(kernel, work, log)
         write_disk(rootfs, work / "root.ext4", log)

@@ -43,32 +43,36 @@ class Kernel:
         return [Path(file) for file in dict.fromkeys(files)]
 
 
-def kernel_package(metapackage: str) -> str:
-    """The versioned package a kernel metapackage stands for, refreshing apt's lists when they are empty."""
-    for attempt in range(2):
-        depends = run("apt-cache", "depends", metapackage) if attempt or _known(metapackage) else ""
-        found = re.search(r"Depends: (linux-image-\d\S+)", depends)
+def current_kernel(records: str) -> tuple[str, str] | None:
+    """The versioned package and its version that a kernel metapackage stands for, from `apt-cache show`.
+
+    apt prints its preferred candidate first.
+    """
+    found = re.search(r"^Depends: (linux-image-\d\S+) \(= ([^)]+)\)", records, re.MULTILINE)
+    return (found[1], found[2]) if found else None
+
+
+def _look_up(metapackage: str) -> tuple[str, str]:
+    """Ask apt, refreshing its lists when they are empty."""
+    for attempt in ("with the lists as they are", "with new lists"):
+        shown = subprocess.run(["apt-cache", "show", metapackage], capture_output=True, text=True, check=False)
+        found = current_kernel(shown.stdout)
         if found:
-            return found[1]
-        if attempt == 0:
+            return found
+        if attempt == "with the lists as they are":
             run("apt-get", "-qq", "update")
     raise LabError(f"apt offers no {metapackage}: the lab needs Debian 12's package sources (apt-cache policy)")
-
-
-def _known(package: str) -> bool:
-    return subprocess.run(["apt-cache", "show", package], capture_output=True, check=False).returncode == 0
 
 
 def fetch_kernel(metapackage: str, cache: Path) -> Kernel:
     """The current kernel of a Debian metapackage (for example linux-image-cloud-amd64), from the cache or from apt."""
     require(["apt-get", "dpkg-deb", "depmod", "modprobe", "lz4", "strip"])
-    package = kernel_package(metapackage)
+    package, package_version = _look_up(metapackage)
     version = package.removeprefix("linux-image-")
-    policy = run("apt-cache", "policy", package)
-    root = cache / "kernels" / f"{version}-{digest_of(policy.split('Candidate:')[-1].split()[0], Path(__file__))}"
+    root = cache / "kernels" / f"{version}-{digest_of(package_version, Path(__file__))}"
 
     def build(work: Path) -> None:
-        run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=work)
+        run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", f"{package}={package_version}", cwd=work)
         for archive in work.glob("*.deb"):
             run("dpkg-deb", "-x", archive, work)
             archive.unlink()

@@ -37,6 +37,9 @@ from .settings import CHECKOUT, positive
 KERNEL = "linux-image-amd64"
 SOURCES = Path(__file__).resolve().parent.parent / "kernel_vm"
 
+# The exit status when there is no result of pytest's: the machine failed, not a test.
+_NO_RESULT = 70
+
 _INITRD_MODULES = ("virtio_pci", "virtio_console", "virtio_rng", "9pnet_virtio", "9p", "overlay")
 
 
@@ -66,7 +69,13 @@ def pytest_command(arguments: Sequence[str], colour: bool) -> str:
         "python", "-m", "pytest", f"--color={'yes' if colour else 'no'}", "--junitxml=/run/job/kernel.xml",
         *([] if paths else ["tests/kernel"]), *arguments,
     ]  # fmt: skip
-    return f"cd {shlex.quote(str(CHECKOUT))}\nexport PATH={shlex.quote(str(CHECKOUT))}/.venv/bin:$PATH\n{shlex.join(words)}\n"
+    return (
+        f"cd {shlex.quote(str(CHECKOUT))}\n"
+        f"export PATH={shlex.quote(str(CHECKOUT))}/.venv/bin:$PATH\n"
+        # Hypothesis and xdist load with pytest even where no test uses them: 17 s under emulation.
+        "export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
+        f"exec {shlex.join(words)}\n"
+    )
 
 
 def run_in_machine(command: str, limits: Limits, cache: Path, job: Path) -> int:
@@ -84,7 +93,8 @@ def run_in_machine(command: str, limits: Limits, cache: Path, job: Path) -> int:
     qemu = [
         # Should this process be killed, the kernel kills QEMU too.
         "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-name", "lethe-kernel-tests", "-M", "q35,usb=off,vmport=off,smbus=off,sata=off,graphics=off",
+        "qemu-system-x86_64", "-name", "lethe-kernel-tests",
+        "-M", "q35,usb=off,vmport=off,smbus=off,sata=off,graphics=off",
         *accelerator_options(choose_accelerator(kernel.vmlinux, cache, os.environ.get("LETHE_LAB_ACCEL") or None)),
         "-smp", str(limits.cpus), "-m", str(limits.memory), "-nodefaults", "-no-user-config", "-display", "none",
         "-no-reboot", "-rtc", "base=utc,clock=host", "-serial", f"file:{console}",
@@ -108,13 +118,13 @@ def run_in_machine(command: str, limits: Limits, cache: Path, job: Path) -> int:
             qemu, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, pass_fds=[theirs.fileno()]
         )
         theirs.close()
+        problem = "was interrupted"
         try:
             problem = _relay(ours, limits)
         finally:
-            machine.kill() if machine.poll() is None and _still_running(machine) else None
-            machine.wait()
+            _end(machine, patience=0 if problem else 10)
     status = job / "status"
-    if problem is None and status.exists():
+    if not problem and status.exists():
         return int(status.read_text(encoding="ascii"))
     raise LabError(
         f"the kernel-test machine {problem or 'ended without finishing its job'}.\n"
@@ -122,17 +132,17 @@ def run_in_machine(command: str, limits: Limits, cache: Path, job: Path) -> int:
     )  # fmt: skip
 
 
-def _still_running(machine: subprocess.Popen[bytes]) -> bool:
-    """Whether QEMU is still there after the few seconds that switching off takes."""
+def _end(machine: subprocess.Popen[bytes], patience: float) -> None:
+    """Give QEMU some seconds to end by itself, as it does when the machine switches off, then kill it."""
     try:
-        machine.wait(10)
+        machine.wait(patience)
     except subprocess.TimeoutExpired:
-        return True
-    return False
+        machine.kill()
+        machine.wait()
 
 
-def _relay(source: socket.socket, limits: Limits) -> str | None:
-    """Copy the machine's output to ours until it ends; returns what went wrong, if anything did."""
+def _relay(source: socket.socket, limits: Limits) -> str:
+    """Copy the machine's output to ours until it ends; returns what went wrong, or nothing."""
     start = time.monotonic()
     booted = False
     with selectors.DefaultSelector() as selector:
@@ -145,7 +155,7 @@ def _relay(source: socket.socket, limits: Limits) -> str | None:
                 return f"did not boot within {limit} s (LETHE_KERNEL_BOOT_TIMEOUT)"
             data = source.recv(1 << 16)
             if not data:
-                return None if booted else "ended before it had booted"
+                return "" if booted else "ended before it had booted"
             if not booted:
                 booted, data = True, data[1:]
                 print(f"kernel-test machine booted in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
@@ -154,7 +164,9 @@ def _relay(source: socket.socket, limits: Limits) -> str | None:
 
 
 def _initrd(kernel: Kernel, cache: Path) -> Path:
-    key = digest_of(SOURCES / "init", kernel.root.name, " ".join(_INITRD_MODULES), Path(pack_initrd.__code__.co_filename))
+    key = digest_of(
+        SOURCES / "init", kernel.root.name, " ".join(_INITRD_MODULES), Path(pack_initrd.__code__.co_filename)
+    )
 
     def build(work: Path) -> None:
         pack_initrd(work / "initrd.cpio", SOURCES / "init", kernel.modules_for(*_INITRD_MODULES), cache / "initrd.log")
@@ -175,33 +187,36 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] in (["--help"], ["-h"]):
         print((CHECKOUT / "tests" / "kernel" / "README.md").read_text(encoding="utf-8"), end="")
         return 0
-    # An ordinary exit on SIGTERM lets the clean-up below run.
+    # An ordinary exit on SIGTERM lets the clean-up run.
     signal.signal(signal.SIGTERM, _exit)
-    results = CHECKOUT / ".cache" / "test"
-    results.mkdir(parents=True, exist_ok=True)
-    python = CHECKOUT / ".venv" / "bin" / "python"
     try:
-        limits = Limits.from_environment()
-        if not python.exists():
-            raise LabError(f"{python} is missing. Make it with: bash scripts/setup")
-        # What the machine compiles is lost with it, and compiling is slow there.
-        run(python, "-m", "compileall", "-q", CHECKOUT / "plugins", CHECKOUT / "tests" / "kernel")
-        with tempfile.TemporaryDirectory(prefix="kernel-", dir=results) as directory:
-            job = Path(directory)
-            try:
-                return run_in_machine(
-                    pytest_command(arguments, colour=sys.stdout.isatty()), limits, CHECKOUT / ".cache" / "lab", job
-                )
-            finally:
-                report = job / "kernel.xml"
-                if report.exists():
-                    shutil.copyfile(report, results / "kernel.xml")
+        return _run_tests(arguments)
     except LabError as error:
         print(f"tests/kernel/run: {error}", file=sys.stderr)
-        return 70
+        return _NO_RESULT
     except KeyboardInterrupt:
         return 130
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _run_tests(arguments: Sequence[str]) -> int:
+    python = CHECKOUT / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise LabError(f"{python} is missing. Make it with: bash scripts/setup")
+    # What the machine compiles is lost with it, and compiling is slow there.
+    run(python, "-m", "compileall", "-q", CHECKOUT / "plugins", CHECKOUT / "tests" / "kernel")
+    command = pytest_command(arguments, colour=sys.stdout.isatty())
+    results = CHECKOUT / ".cache" / "test"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "kernel.xml").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=results) as directory:
+        job = Path(directory)
+        try:
+            return run_in_machine(command, Limits.from_environment(), CHECKOUT / ".cache" / "lab", job)
+        finally:
+            report = job / "kernel.xml"
+            if report.exists():
+                shutil.copyfile(report, results / "kernel.xml")
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)

@@ -83,7 +83,8 @@ def plumbing(host: Host, run: Path) -> list[str]:
         "-drive", f"file={name}/disk.qcow2,if=none,id=disk,format=qcow2,cache=unsafe",
         # Port 0: the kernel picks a free one, so that any number of fleets can run side by side.
         "-netdev", f"user,id=management,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-{_MANAGEMENT_ADDRESS[:-3]}:22",
-        "-netdev", f"dgram,id=wan,local.type=unix,local.path={wan_socket(name)},remote.type=unix,remote.path={HUB_SOCKET}",
+        "-netdev", f"dgram,id=wan,local.type=unix,local.path={wan_socket(name)}"
+        f",remote.type=unix,remote.path={HUB_SOCKET}",
     ]  # fmt: skip
 
 
@@ -131,7 +132,11 @@ class Machine:
         """Start QEMU on the disk that is there. It keeps running when this command ends."""
         for name in ("qmp", "console", "wan"):
             (self.directory / name).unlink(missing_ok=True)
-        command = ["qemu-system-x86_64", *hardware(self.host, self.image, settings, accelerator), *plumbing(self.host, self.run)]
+        command = [
+            "qemu-system-x86_64",
+            *hardware(self.host, self.image, settings, accelerator),
+            *plumbing(self.host, self.run),
+        ]
         if load_state:
             command += ["-loadvm", load_state]
         log = self.directory / "qemu.log"
@@ -196,7 +201,7 @@ class Machine:
         script = (
             "set -e; echo ready; read -r now seed; date -u -s @$now >/dev/null; echo $seed >/dev/urandom;"
             # RNDRESEEDCRNG, include/uapi/linux/random.h: use what was just written at once.
-            " perl -e 'open(F, \">\", \"/dev/urandom\") or die $!; ioctl(F, 0x5207, 0) or die $!'"
+            ' perl -e \'open(F, ">", "/dev/urandom") or die $!; ioctl(F, 0x5207, 0) or die $!\''
         )
         with subprocess.Popen(
             self.ssh(port, script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

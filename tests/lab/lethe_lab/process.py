@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -39,8 +40,7 @@ def _has_argument(pid: int, pid_file: Path) -> bool:
     # Only programs we start take "-pidfile PATH" or "--pid-file PATH"; an editor on the file does not.
     marker = os.fsencode(pid_file)
     return any(
-        value == marker and option in (b"-pidfile", b"--pid-file")
-        for option, value in zip(arguments, arguments[1:])
+        value == marker and option in (b"-pidfile", b"--pid-file") for option, value in itertools.pairwise(arguments)
     )
 
 
