@@ -23,11 +23,22 @@ from .errors import InvalidValue
 _V4 = struct.Struct("=HH HHB3x HHH2x HH4s")
 _V6 = struct.Struct("=HH HHB3x HHH2x HH16s")
 _NEST, _CIDR_MASK, _FAMILY, _IPADDR = 0x8000, 3, 1, 2
+_NEST_BYTES = (_V4.size, _V6.size)
 _LENGTH_AT = 0 if sys.byteorder == "little" else 1  # the low byte of a nest's u16 length
 _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 _SOCKADDR_IN = struct.Struct("=H2s4s8x")
 _SOCKADDR_IN6 = struct.Struct("=H2sI16sI")
+
+
+def _parsed(family: int, text: str) -> bytes | None:
+    """4 or 16 bytes, or None. Nothing is raised here: the parser's exceptions can hold the text, and would be
+    the context of ours.
+    """
+    try:
+        return socket.inet_pton(family, text)
+    except (OSError, ValueError):
+        return None
 
 
 class AllowedIP(NamedTuple):
@@ -47,12 +58,11 @@ class AllowedIP(NamedTuple):
         host, slash, bits = text.partition("/")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         longest = _BITS[family]
-        try:
-            address = socket.inet_pton(family, host)
-        except (OSError, UnicodeEncodeError, ValueError):
+        address = _parsed(family, host)
+        if address is None:
             raise InvalidValue(
                 field, "is not an IP address", 'write an address and a prefix, like "10.1.2.3/32" or "fd00::1/128"'
-            ) from None
+            )
         if not slash:
             return cls(address, longest)
         if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= longest):
@@ -117,7 +127,7 @@ class AllowedIPs(bytes):
                 if text[-4:] == "/128":
                     nests.append(_V6_HOST + parse(_AF_INET6, text[:-4]))
                     continue
-            except (OSError, TypeError, ValueError):
+            except (OSError, TypeError, ValueError, LookupError):
                 pass
             nests.append(AllowedIP.from_text(text, f"{field}[{len(nests)}]").kernel_bytes)
         return bytes.__new__(cls, b"".join(dict.fromkeys(nests)))
@@ -128,6 +138,8 @@ class AllowedIPs(bytes):
         at, end = 0, len(self)
         while at < end:
             length = self[at + _LENGTH_AT]
+            if length not in _NEST_BYTES or at + length > end:
+                raise ValueError("allowed IPs in an unknown layout")
             out.append(self[at : at + length])
             at += length
         return out
@@ -164,16 +176,17 @@ class Endpoint(bytes):
         """
         form = 'write an IP address and a port, like "192.0.2.1:51820" or "[2001:db8::1]:51820"'
         host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-        if not (colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        if not (colon and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
             raise InvalidValue(field, "has no valid port", form)
-        try:
-            if host.startswith("[") and host.endswith("]"):
-                address = socket.inet_pton(socket.AF_INET6, host[1:-1])
-                return cls(_SOCKADDR_IN6.pack(socket.AF_INET6, struct.pack(">H", int(port)), 0, address, 0))
-            address = socket.inet_pton(socket.AF_INET, host)
-        except (OSError, UnicodeEncodeError, ValueError):
-            raise InvalidValue(field, "is not an IP address and a port", form) from None
-        return cls(_SOCKADDR_IN.pack(socket.AF_INET, struct.pack(">H", int(port)), address))
+        bracketed = host[:1] == "[" and host[-1:] == "]"
+        family = socket.AF_INET6 if bracketed else socket.AF_INET
+        address = _parsed(family, host[1:-1] if bracketed else host)
+        if address is None:
+            raise InvalidValue(field, "is not an IP address and a port", form)
+        network_order = int(port).to_bytes(2, "big")
+        if bracketed:
+            return cls(_SOCKADDR_IN6.pack(family, network_order, 0, address, 0))
+        return cls(_SOCKADDR_IN.pack(family, network_order, address))
 
     @property
     def text(self) -> str:

@@ -58,7 +58,7 @@ def keepalive_from(value: Any) -> int:
 
 def peers_from_list(records: Iterable[Any]) -> dict[PublicKey, Peer]:
     """Peers from a list of mappings. Raises InvalidValue with a field like ``peers[3].public_key``."""
-    return _collect(enumerate(records), "peers[{}]")
+    return _collect(enumerate(records), "", "peers[{}]")
 
 
 def peers_from_file(path: str | Path) -> dict[PublicKey, Peer]:
@@ -66,20 +66,16 @@ def peers_from_file(path: str | Path) -> dict[PublicKey, Peer]:
     shows what the file holds.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # With or without the byte order mark that some editors and shells begin a file with.
+        with open(path, encoding="utf-8-sig") as file:
             if _first_character(file) == "[":
-                try:
-                    records = json.load(file)
-                except ValueError as error:
-                    raise _not_json(f"{path}", error) from None
-                return _collect(enumerate(records), f"{path}: peers[{{}}]")
-            return _collect(_records_of_lines(file, path), f"{path}: line {{}}")
+                return _collect(enumerate(_parsed(file.read(), f"{path}")), f"{path}: ", "peers[{}]")
+            return _collect(_records_of_lines(file, path), f"{path}: ", "line {}")
     except UnicodeDecodeError:
-        raise InvalidValue(f"{path}", "is not UTF-8 text", "write JSON") from None
+        problem, remedy = "is not UTF-8 text", "write JSON"
     except OSError as error:
-        raise InvalidValue(
-            f"{path}", f"cannot be read: {error.strerror}", "give the path of a file on this host"
-        ) from None
+        problem, remedy = f"cannot be read: {error.strerror}", "give the path of a file on this host"
+    raise InvalidValue(f"{path}", problem, remedy)  # from here: the decoder's exception holds what it read
 
 
 def _first_character(file: Any) -> str:
@@ -97,32 +93,31 @@ def _records_of_lines(file: Iterable[str], path: str | Path) -> Iterator[tuple[i
         try:
             # One call for many lines: three times as fast as one for each.
             records = json.loads("[" + ",".join([line for _, line in chunk]) + "]")
-        except ValueError:
+        except (ValueError, RecursionError):
             records = []
         if len(records) == len(chunk):
             yield from zip((number for number, _ in chunk), records, strict=True)
             continue
         for number, line in chunk:  # a blank line, or a fault to be named
             if line.strip():
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise _not_json(f"{path}: line {number}", error) from None
-                yield number, record
+                yield number, _parsed(line, f"{path}: line {number}")
 
 
-def _not_json(where: str, error: ValueError) -> InvalidValue:
-    # The decoder's own message names a position; its exception object also holds the text, hence "from None".
-    problem = (
-        f"is not JSON ({error.msg} at line {error.lineno}, column {error.colno})"
-        if isinstance(error, json.JSONDecodeError)
-        else "is not JSON"
-    )
-    return InvalidValue(where, problem, "write a JSON array of peers, or one JSON object per line")
+def _parsed(text: str, where: str) -> Any:
+    """``text`` as JSON. Raises InvalidValue, which says where the fault is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        inside = f"line {error.lineno}, " if error.lineno > 1 else ""
+        problem = f"is not JSON ({error.msg} at {inside}column {error.colno})"
+    except (ValueError, RecursionError):  # a number or a nest that no peer has
+        problem = "is not JSON of peers"
+    # From here: the decoder's exception holds the text.
+    raise InvalidValue(where, problem, "write a JSON array of peers, or one JSON object per line")
 
 
-def _collect(records: Iterable[tuple[int, Any]], place: str) -> dict[PublicKey, Peer]:
-    """``place`` is the text that a record's number completes to where it stands."""
+def _collect(records: Iterable[tuple[int, Any]], source: str, place: str) -> dict[PublicKey, Peer]:
+    """``place`` is the text that a record's number completes to where it stands in the ``source``."""
     peers: dict[PublicKey, Peer] = {}
     claimed: set[bytes] = set()
     claims = 0
@@ -130,17 +125,17 @@ def _collect(records: Iterable[tuple[int, Any]], place: str) -> dict[PublicKey, 
         try:
             peer = peer_from(record)
         except InvalidValue as error:
-            raise error.inside(place.format(number)) from None
+            raise error.inside(source + place.format(number)) from None
         if peers.setdefault(peer.public_key, peer) is not peer:
             raise InvalidValue(
-                f"{place.format(number)}.public_key", "is that of an earlier peer too", "list each peer once"
+                f"{source}{place.format(number)}.public_key", "is that of an earlier peer too", "list each peer once"
             )
         nests = peer.allowed_ips.nests()
         claimed.update(nests)
         claims += len(nests)
         if len(claimed) != claims:
             raise InvalidValue(
-                f"{place.format(number)}.allowed_ips",
+                f"{source}{place.format(number)}.allowed_ips",
                 "has an address that an earlier peer has too",
                 "give each address to one peer: the kernel would silently leave it with the last",
             )
