@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .addresses import AllowedIP, AllowedIPs, Endpoint
 from .keys import NO_PRESHARED_KEY, PresharedKey, PrivateKey, PublicKey
@@ -231,9 +231,15 @@ def _allowed_ips_pieces(allowed_ips: AllowedIPs) -> tuple[bytes, list[bytes]]:
 
 # --- parsing ------------------------------------------------------------------------------------------
 
-# The head of a peer in a dump, up to where its shape begins to vary (136 bytes). The words between the
-# values are the headers of the attributes, compared as a whole with _HEAD_WORDS.
-_HEAD = struct.Struct("=HH I32s I32s I qq I H2x I Q I Q II")
+# The head of a peer in a dump, up to where its shape begins to vary. The words between the values are the
+# headers of the attributes, compared as a whole with _HEAD_WORDS. Where unaligned access is slow, the kernel
+# puts an empty attribute before a counter that would not be aligned (nla_need_padding_for_64bit(),
+# include/net/netlink.h): before both, or before the second.
+_HEADS = (
+    struct.Struct("=HH I32s I32s I qq I H2x I Q I Q II"),
+    struct.Struct("=HH I32s I32s I qq I H2x 4xI Q 4xI Q II"),
+    struct.Struct("=HH I32s I32s I qq I H2x I Q 4xI Q II"),
+)
 
 
 def _word(length: int, kind: int) -> int:
@@ -313,20 +319,21 @@ _new_bytes = bytes.__new__
 _new_tuple = tuple.__new__
 
 
-def _fixed_peer(
-    body: bytes, at: int, length: int, unpack: Callable[[bytes, int], tuple[Any, ...]] = _HEAD.unpack_from
-) -> PeerState | None:
-    """A peer in the layout of all known kernels, or None if it is not in it."""
-    if length < _HEAD.size:
-        return None
-    (
-        _, _, word1, public_key, word2, preshared_key, word3, seconds, nanoseconds,
-        word4, keepalive, word5, sent, word6, received, word7, _version,
-    ) = unpack(body, at)  # fmt: skip
-    if (word1, word2, word3, word4, word5, word6, word7) != _HEAD_WORDS:
+def _fixed_peer(body: bytes, at: int, length: int) -> PeerState | None:
+    """A peer in one of the layouts that kernels send, or None if it is in another."""
+    for head in _HEADS:
+        if length < head.size:
+            return None
+        (
+            _, _, word1, public_key, word2, preshared_key, word3, seconds, nanoseconds,
+            word4, keepalive, word5, sent, word6, received, word7, _,
+        ) = head.unpack_from(body, at)  # fmt: skip
+        if (word1, word2, word3, word4, word5, word6, word7) == _HEAD_WORDS:
+            break
+    else:
         return None
     stop = at + length
-    at += _HEAD.size
+    at += head.size
     endpoint = None
     allowed_ips = b""
     if at < stop:
