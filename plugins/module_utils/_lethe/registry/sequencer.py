@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 CHANNEL = "lethe_revision"
 _LOCK = 0x6C65746865  # "lethe": the advisory lock of the leader
@@ -46,6 +46,16 @@ _STAMP = text(
 _log = logging.getLogger(__name__)
 
 
+def stamp(connection: Connection, most: int = _BATCH) -> int | None:
+    """Give up to ``most`` committed changes their revisions and tell listeners; returns the last one."""
+    revision: int | None = connection.execute(_STAMP, {"most": most}).scalar_one()
+    if revision is not None:
+        connection.execute(
+            text("SELECT pg_notify(:channel, :revision)"), {"channel": CHANNEL, "revision": str(revision)}
+        )
+    return revision
+
+
 class Sequencer:
     """A thread that leads when no other process does. ``stop`` it before its engine is disposed of."""
 
@@ -63,9 +73,10 @@ class Sequencer:
         while not self._stop.is_set():
             try:
                 self._lead()
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 # The database is away or failing over; the outbox keeps what is committed.
-                _log.warning("sequencer lost the database (%s); trying again", type(error.orig).__name__)
+                reason = getattr(error, "orig", None) or error
+                _log.warning("sequencer lost the database (%s); trying again", type(reason).__name__)
             self._stop.wait(_STANDBY_PAUSE)
 
     def _lead(self) -> None:
@@ -76,15 +87,12 @@ class Sequencer:
             try:
                 idle = 0
                 while not self._stop.is_set():
-                    revision = connection.execute(_STAMP, {"most": _BATCH}).scalar_one()
-                    if revision is None:
+                    if stamp(connection) is None:
                         idle += 1
                         self._stop.wait(_IDLE_PAUSE if idle > _IDLE_AFTER else _BUSY_PAUSE)
                     else:
                         idle = 0
-                        connection.execute(
-                            text("SELECT pg_notify(:channel, :revision)"),
-                            {"channel": CHANNEL, "revision": str(revision)},
-                        )
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+            except BaseException:
+                connection.invalidate()  # the lock goes with the session: it must not stay in the pool
+                raise
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})

@@ -13,8 +13,9 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol, TypeVar
@@ -47,6 +48,7 @@ _BUSY = 10_000  # ms that SQLite waits for another process's transaction
 _CONNECTIONS = 10  # to PostgreSQL, of one process
 _ATTEMPTS = 5  # of a PostgreSQL transaction that met another one (deadlock, serialization)
 _RETRIABLE = ("40001", "40P01")  # SQLSTATEs of those
+_SHUTTING_DOWN = "the registry is shutting down; try again in a moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ class Store(Protocol):
     def write(self, use_case: UseCase[T]) -> T:
         """submit, and wait."""
 
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """A transaction on one state of the database, for what only reads."""
+
     def read(self, use_case: UseCase[T]) -> T:
         """Carry out a use case that only reads, on one state of the database."""
 
@@ -191,39 +196,46 @@ class SqliteStore:
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self.engine = engine
         self.environment = environment
+        self._connection = engine.connect().execution_options(writes=True)
         self._waiting: queue.SimpleQueue[tuple[UseCase[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()  # nothing is put behind the None that ends the queue
         self._closed = False
         self._writer = threading.Thread(target=self._write_all, name="registry-writer", daemon=True)
         self._writer.start()
 
     def submit(self, use_case: UseCase[T]) -> Future[T]:
-        if self._closed:
-            raise DatabaseUnusable("the registry is shutting down; try again in a moment")
         future: Future[T] = Future()
-        self._waiting.put((use_case, future))
+        with self._closing:
+            if self._closed:
+                raise DatabaseUnusable(_SHUTTING_DOWN)
+            self._waiting.put((use_case, future))
         return future
 
     def write(self, use_case: UseCase[T]) -> T:
         return self.submit(use_case).result()
 
-    def read(self, use_case: UseCase[T]) -> T:
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
         with self.engine.connect() as connection, connection.begin():
-            return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+            yield Transaction(connection, self.environment, int(self.environment.clock()))
+
+    def read(self, use_case: UseCase[T]) -> T:
+        with self.reading() as tx:
+            return use_case(tx)
 
     def close(self) -> None:
-        self._closed = True
-        self._waiting.put(None)
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         self._writer.join()
+        self._connection.close()
         self.engine.dispose()
 
     def _write_all(self) -> None:
-        with self.engine.connect().execution_options(writes=True) as connection:
-            while True:
-                batch, last = self._next_batch()
-                if batch:
-                    self._write_batch(connection, batch)
-                if last:
-                    return
+        last = False
+        while not last:
+            batch, last = self._next_batch()
+            self._write_batch([item for item in batch if item[1].set_running_or_notify_cancel()])
 
     def _next_batch(self) -> tuple[list[tuple[UseCase[Any], Future[Any]]], bool]:
         batch: list[tuple[UseCase[Any], Future[Any]]] = []
@@ -238,23 +250,24 @@ class SqliteStore:
                 return batch, False
         return batch, True
 
-    def _write_batch(self, connection: Connection, batch: list[tuple[UseCase[Any], Future[Any]]]) -> None:
+    def _write_batch(self, batch: list[tuple[UseCase[Any], Future[Any]]]) -> None:
+        if not batch:
+            return
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            with connection.begin():
-                now = int(self.environment.clock())
+            with self._connection.begin():
+                transaction = Transaction(self._connection, self.environment, int(self.environment.clock()))
                 for use_case, future in batch:
-                    if not future.set_running_or_notify_cancel():
-                        continue
                     try:
-                        with connection.begin_nested():
-                            outcomes.append((future, use_case(Transaction(connection, self.environment, now)), None))
-                    except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it with the result
-                        outcomes.append((future, None, error))
+                        with self._connection.begin_nested():
+                            outcomes.append((future, use_case(transaction), None))
+                    except Exception as error:
+                        if not self._connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+                            raise  # a full disk or a broken one: SQLite has undone the whole batch, not one part
+                        outcomes.append((future, None, error))  # the caller's, who gets it with the result
         except Exception as error:  # noqa: BLE001 - nothing of the batch is durable: everyone is told
             for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+                future.set_exception(error)
             return
         for future, result, problem in outcomes:
             if problem is None:
@@ -270,18 +283,30 @@ class PostgresqlStore:
         self.engine = engine
         self.environment = environment
         self._executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="registry-writer")
+        self._closed = False
 
     def submit(self, use_case: UseCase[T]) -> Future[T]:
-        return self._executor.submit(self._transact, use_case)
+        try:
+            return self._executor.submit(self._transact, use_case)
+        except RuntimeError:
+            raise DatabaseUnusable(_SHUTTING_DOWN) from None
 
     def write(self, use_case: UseCase[T]) -> T:
+        if self._closed:
+            raise DatabaseUnusable(_SHUTTING_DOWN)
         return self._transact(use_case)
 
-    def read(self, use_case: UseCase[T]) -> T:
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
         with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+            yield Transaction(connection, self.environment, int(self.environment.clock()))
+
+    def read(self, use_case: UseCase[T]) -> T:
+        with self.reading() as tx:
+            return use_case(tx)
 
     def close(self) -> None:
+        self._closed = True
         self._executor.shutdown(wait=True)
         self.engine.dispose()
 
