@@ -20,6 +20,7 @@ from made_up import peer
 from ansible_collections.lethe.wireguard.plugins.module_utils import _module
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import (
     InterfaceNotFound,
+    KernelWithoutWireGuard,
     MissingLibrary,
     PermissionMissing,
 )
@@ -97,6 +98,10 @@ def test_without_runtime_and_library_it_says_how_to_get_them(
     ("error", "complaint"),
     [
         (InterfaceNotFound("wg0"), "there is no interface wg0 here; create it with the module"),
+        (
+            KernelWithoutWireGuard(),
+            "this kernel has no WireGuard (no generic netlink family 'wireguard'); try",
+        ),
         (PermissionMissing("list the peers of wg0"), "CAP_NET_ADMIN is needed; run it as root (Ansible: become: true)"),
         (MissingLibrary("netaddr", "check ranges"), "deploy the role lethe.wireguard.runtime"),
         (PermissionError(13, "Permission denied", "/run/lethe"), "the host refused: [Errno 13] Permission denied"),
@@ -149,3 +154,41 @@ _loader.run_module(json_params=options.encode(), profile="legacy", modlib_path=m
     assert process.returncode == 0, process.stdout + process.stderr
     public_key = PrivateKey.from_text((tmp_path / "key").read_text().strip()).public_key().text
     assert json.loads(process.stdout)["public_key"] == public_key
+
+
+def test_each_module_is_sent_with_all_it_needs(tmp_path: Path) -> None:
+    """Packed by Ansible itself; each module then gets as far as it can without a kernel."""
+    expected = {
+        "interface": ({"name": "lo", "state": "absent"}, "is not a WireGuard interface"),
+        "interface_info": ({"interface": "lo"}, "is not a WireGuard interface"),
+        "peers": ({"interface": "wg0", "file": "/nowhere/peers"}, "/nowhere/peers: cannot be read"),
+        "peer": ({"interface": "wg0", "public_key": "nonsense"}, "public_key: is not a key"),
+        "purge": ({"interface": "wg0", "idle_after": 1}, "idle_after: is 1 s"),
+        "keypair": ({"path": "/nowhere/key"}, "/nowhere/key: cannot be written"),
+    }
+    tasks = [
+        {f"lethe.wireguard.{name}": options, "register": name, "ignore_errors": True}
+        for name, (options, _) in expected.items()
+    ]
+    results = "{{ [" + ", ".join(expected) + "] | map(attribute='msg') | to_json }}"
+    report = {"ansible.builtin.copy": {"dest": str(tmp_path / "messages"), "content": results}}
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [*tasks, report]}
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+
+    process = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}", "play.json"],
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".ansible/collections"),
+            "ANSIBLE_HOME": str(tmp_path / "home"),
+            "ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote"),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert process.returncode == 0, process.stdout + process.stderr
+    for (_, complaint), message in zip(expected.values(), json.loads((tmp_path / "messages").read_text()), strict=True):
+        assert complaint in message
