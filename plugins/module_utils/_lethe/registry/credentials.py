@@ -46,10 +46,15 @@ def issue(tx: Transaction, kind: str, label: str) -> str:
     """
     if kind not in (OPERATOR, GATEWAY):
         raise InvalidValue("kind", "is not a kind of credential", "use operator or gateway")
-    if not 0 < len(label) <= _LABEL_LENGTH or not label.isprintable():
-        raise InvalidValue("label", "is not a name", f"give 1 to {_LABEL_LENGTH} printable characters")
-    withdraw(tx, kind, label)
+    withdraw(tx, kind, label_from(label))
     return _issue(tx, kind, None, label)
+
+
+def label_from(value: object) -> str:
+    """What a person calls a credential. Raises InvalidValue."""
+    if not isinstance(value, str) or not 0 < len(value) <= _LABEL_LENGTH or not value.isprintable():
+        raise InvalidValue("label", "is not a name", f"give 1 to {_LABEL_LENGTH} printable characters")
+    return value
 
 
 def withdraw(tx: Transaction, kind: str, label: str) -> bool:
