@@ -162,6 +162,21 @@ class AllowedIPs(bytes):
     __str__ = __repr__
 
 
+def host_nests(pairs: list[list[str]]) -> tuple[list[bytes], list[bytes]]:
+    """The kernel's encodings of many pairs of single addresses, each ``["10.1.2.3/32", "fd00::1/128"]``.
+
+    ValueError, TypeError or OSError if one is not such a pair.
+    """
+    ipv4, ipv6 = zip(*pairs, strict=True)
+    if {text[-3:] for text in ipv4} != {"/32"} or {text[-4:] for text in ipv6} != {"/128"}:
+        raise ValueError("not single addresses")
+    parse = socket.inet_pton
+    return (
+        [_V4_HOST + parse(_AF_INET, text[:-3]) for text in ipv4],
+        [_V6_HOST + parse(_AF_INET6, text[:-4]) for text in ipv6],
+    )
+
+
 class Endpoint(bytes):
     """Where a peer's packets go: a ``sockaddr`` in the kernel's encoding. Its ``repr`` hides it."""
 

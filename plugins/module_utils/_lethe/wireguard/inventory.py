@@ -11,18 +11,22 @@ so memory stays small). Each object has ``public_key`` and ``allowed_ips``, and 
 from __future__ import annotations
 
 import json
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
+from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .addresses import AllowedIPs, Endpoint
+from .addresses import AllowedIPs, Endpoint, host_nests
 from .errors import InvalidValue
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 from .peers import Peer
 
+K = TypeVar("K", PublicKey, PresharedKey)
+
 _FIELDS = frozenset(("public_key", "preshared_key", "allowed_ips", "persistent_keepalive", "endpoint"))
-_LINES_AT_ONCE = 2000
+_AT_ONCE = 2000  # records: enough to share the costs, few enough to stay in the processor's cache
 
 
 def peer_from(record: Any) -> Peer:
@@ -89,14 +93,14 @@ def _first_character(file: Any) -> str:
 
 def _records_of_lines(file: Iterable[str], path: str | Path) -> Iterator[tuple[int, Any]]:
     numbered = enumerate(file, 1)
-    while chunk := list(islice(numbered, _LINES_AT_ONCE)):
+    while chunk := list(islice(numbered, _AT_ONCE)):
         try:
             # One call for many lines: three times as fast as one for each.
             records = json.loads("[" + ",".join([line for _, line in chunk]) + "]")
         except (ValueError, RecursionError):
             records = []
         if len(records) == len(chunk):
-            yield from zip((number for number, _ in chunk), records, strict=True)
+            yield from zip([number for number, _ in chunk], records, strict=True)
             continue
         for number, line in chunk:  # a blank line, or a fault to be named
             if line.strip():
@@ -116,27 +120,82 @@ def _parsed(text: str, where: str) -> Any:
     raise InvalidValue(where, problem, "write a JSON array of peers, or one JSON object per line")
 
 
-def _collect(records: Iterable[tuple[int, Any]], source: str, place: str) -> dict[PublicKey, Peer]:
-    """``place`` is the text that a record's number completes to where it stands in the ``source``."""
-    peers: dict[PublicKey, Peer] = {}
-    claimed: set[bytes] = set()
-    claims = 0
-    for number, record in records:
-        try:
-            peer = peer_from(record)
-        except InvalidValue as error:
-            raise error.inside(source + place.format(number)) from None
-        if peers.setdefault(peer.public_key, peer) is not peer:
-            raise InvalidValue(
-                f"{source}{place.format(number)}.public_key", "is that of an earlier peer too", "list each peer once"
-            )
+class _Peers:
+    """Peers collected so far, and the allowed IPs that they claim."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[PublicKey, Peer] = {}
+        self.claimed: set[bytes] = set()
+
+    def add(self, peer: Peer) -> None:
+        """Raises InvalidValue if the key, or one of the allowed IPs, is an earlier peer's."""
+        if peer.public_key in self.by_key:
+            raise InvalidValue("public_key", "is that of an earlier peer too", "list each peer once")
         nests = peer.allowed_ips.nests()
-        claimed.update(nests)
-        claims += len(nests)
-        if len(claimed) != claims:
+        if not self.claimed.isdisjoint(nests):
             raise InvalidValue(
-                f"{source}{place.format(number)}.allowed_ips",
+                "allowed_ips",
                 "has an address that an earlier peer has too",
                 "give each address to one peer: the kernel would silently leave it with the last",
             )
-    return peers
+        self.claimed.update(nests)
+        self.by_key[peer.public_key] = peer
+
+    def add_alike(self, records: list[Any]) -> bool:
+        """Take many records at once, or none of them: only if all have the shape that a registry gives (a key,
+        a preshared key or none, one IPv4 and one IPv6 address) and nothing is wrong with any. Three times as
+        fast as one after the other, because each step is one call for all of them.
+        """
+        try:
+            allowed_ips = [record["allowed_ips"] for record in records]
+            keys = _keys(PublicKey, [record["public_key"] for record in records])
+            fields = set(map(len, records))
+            if fields == {3}:
+                preshared = _keys(PresharedKey, [record["preshared_key"] for record in records])
+            elif fields == {2}:
+                preshared = [NO_PRESHARED_KEY] * len(records)
+            else:
+                return False
+            if set(map(type, allowed_ips)) != {list}:
+                return False
+            ipv4, ipv6 = host_nests(allowed_ips)
+        except (KeyError, TypeError, ValueError, OSError, AttributeError):
+            return False
+        claims = {*ipv4, *ipv6}
+        new = set(keys)
+        if (
+            len(new) != len(keys)
+            or len(claims) != 2 * len(keys)
+            or not self.by_key.keys().isdisjoint(new)
+            or not self.claimed.isdisjoint(claims)
+        ):
+            return False
+        self.claimed |= claims
+        both = map(bytes.__new__, repeat(AllowedIPs), map(add, ipv4, ipv6))
+        made = map(tuple.__new__, repeat(Peer), zip(keys, preshared, repeat(0), both, repeat(None), strict=False))
+        self.by_key.update(zip(keys, made, strict=True))
+        return True
+
+
+def _keys(kind: type[K], texts: list[str]) -> list[K]:
+    """Keys from canonical texts; ValueError or TypeError if one of them is none."""
+    raw = list(map(a2b_base64, texts))
+    # b2a_base64 ends each with a line feed. Encoding again catches what decoding lets pass.
+    if set(map(len, raw)) != {KEY_BYTES} or b"".join(map(b2a_base64, raw)).decode("ascii") != "\n".join([*texts, ""]):
+        raise ValueError("not a key")
+    return list(map(bytes.__new__, repeat(kind), raw))
+
+
+def _collect(records: Iterable[tuple[int, Any]], source: str, place: str) -> dict[PublicKey, Peer]:
+    """``place`` is the text that a record's number completes to where it stands in the ``source``."""
+    peers = _Peers()
+    records = iter(records)
+    while chunk := list(islice(records, _AT_ONCE)):
+        if peers.add_alike([record for _, record in chunk]):
+            continue
+        for number, record in chunk:
+            try:
+                peers.add(peer_from(record))
+            except InvalidValue as error:
+                raise error.inside(source + place.format(number)) from None
+    return peers.by_key
