@@ -143,10 +143,10 @@ def peers_diff(plan: Plan) -> Diff:
     changes = len(plan.removed) + len(plan.updated) + len(plan.added)
     listed = list(islice(_changes(plan), _PEERS_IN_DIFF))
     rest = [f"... and {changes - len(listed)} more"] if changes > len(listed) else []
-    before = [f"{plan.current} peers", *(line for line, _ in listed if line), *rest]
+    before = [f"{plan.current} peers", *(line for line, _after in listed if line), *rest]
     after = [
         f"{plan.current - len(plan.removed) + len(plan.added)} peers",
-        *(line for _, line in listed if line),
+        *(line for _before, line in listed if line),
         *rest,
     ]
     return Diff("\n".join(before) + "\n", "\n".join(after) + "\n")

@@ -170,7 +170,7 @@ def look(options: Options, _check: bool) -> Outcome:
         values["peers"] = device.read(lambda states: [_peer_values(state, gather) for state in states])
         values["interface"]["peer_count"] = len(values["peers"])
     else:
-        values["interface"]["peer_count"] = device.read(lambda states: sum(1 for _ in states))
+        values["interface"]["peer_count"] = device.read(lambda states: sum(1 for _state in states))
     return Outcome(False, values)
 
 

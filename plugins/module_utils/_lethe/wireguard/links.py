@@ -59,7 +59,7 @@ def read_link(name: str) -> Link | None:
         if error.errno == errno.ENODEV:
             return None
         raise
-    _, _, index, flags, _ = _LINK.unpack_from(body)
+    _family, _type, index, flags, _change = _LINK.unpack_from(body)
     found = _attributes(body, _LINK.size)
     kind = _attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
     return Link(
@@ -74,7 +74,7 @@ def read_link(name: str) -> Link | None:
 def _addresses(index: int, name: str) -> Iterator[Address]:
     bodies = _ask(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0), _RTM_NEWADDR, f"list the addresses of {name}", NLM_F_DUMP)
     for body in bodies:
-        _, prefix, _, scope, of = _ADDRESS.unpack_from(body)
+        _family, prefix, _flags, scope, of = _ADDRESS.unpack_from(body)
         if of == index and scope != _SCOPE_LINK:
             found = _attributes(body, _ADDRESS.size)
             # Only IPv4 has both, and there the other one is the far end of a point-to-point link.
@@ -84,7 +84,7 @@ def _addresses(index: int, name: str) -> Iterator[Address]:
 def _ask(request: int, body: bytes, answer: int, what: str, flags: int = 0) -> list[bytes]:
     """The bodies of all answers to one request; of a dump, once more when it is not of one state."""
     message = _HEADER.pack(_HEADER.size + len(body), request, NLM_F_REQUEST | flags, 1, 0) + body
-    for _ in range(_ATTEMPTS):
+    for _attempt in range(_ATTEMPTS):
         answers = _answers(message, answer, what, dump=bool(flags & NLM_F_DUMP))
         if answers is not None:
             return answers
