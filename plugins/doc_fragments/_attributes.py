@@ -23,7 +23,7 @@ attributes:
     support: full
     details:
       - >-
-        A diff names a peer by a fingerprint of eight digits and never shows a key, an address or an endpoint.
+        A diff names a key by a fingerprint of eight digits and shows no address and no endpoint of a peer.
         Whoever has a public key can compute its fingerprint on a gateway with C(lethe fingerprint).
   platform:
     description: The operating systems it works on.

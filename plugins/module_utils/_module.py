@@ -127,8 +127,8 @@ def _show_numbers(module: AnsibleModule) -> None:
 
 
 def _invocation(module: AnsibleModule) -> dict[str, Any]:
-    """The options as the result repeats them. Ansible's own way takes minutes to hide 10,000 peers, because it
-    looks for each hidden value in each value, and leaves the keys of a mapping to be seen.
+    """The options as the result repeats them. Ansible's own way takes 20 s to hide 10,000 peers, because it looks
+    for each hidden value in each value, and leaves the keys of a mapping to be seen.
     """
     hidden = {name for name, option in module.argument_spec.items() if option.get("no_log")}
     shown = {
