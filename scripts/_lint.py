@@ -13,6 +13,7 @@ from pathlib import Path
 
 from _jobs import CHECKOUT, Counts, Job, Outcome, Runner
 
+LOGS = CHECKOUT / ".cache/lint"
 NEWEST = CHECKOUT / ".venv-newest"
 NO_NEWER_PYTHON = 3
 """The exit status of ``scripts/setup --newest`` where no Python is new enough."""
@@ -72,7 +73,9 @@ def linters(files: list[Path], *, newest: bool) -> Iterator[Job]:
         yield Job("module-docs", ["ansible-doc", "--type=module", *modules], 300)
     if roles:
         yield Job("role-docs", ["ansible-doc", "--type=role", *roles], 300)
-    yield Job("docs", ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."], 300)
+    # Leaves a log in the home directory.
+    home = {"HOME": str(LOGS)}
+    yield Job("docs", ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."], 300, home)
     yield Job("changelog", ["antsibull-changelog", "lint"], 300)
     yield Job("shellcheck", ["shellcheck", *shell], 300)
     yield Job("ruff-check", ["ruff", "check", "."], 300)
@@ -93,7 +96,7 @@ def main(names: list[str]) -> int:
     if not jobs:
         sys.exit(f"no such linter: {', '.join(names)}")
     at_once = max(2, len(os.sched_getaffinity(0)))
-    outcomes = Runner(CHECKOUT / ".cache/lint").run([[job] for job in jobs], at_once, report)
+    outcomes = Runner(LOGS).run([[job] for job in jobs], at_once, report)
     failed = sum(outcome.fault is not None for outcome in outcomes)
     if not newest:
         print("skipped the newest ansible-core: neither python3.13 nor python3.12 was found (also not under pyenv)")
