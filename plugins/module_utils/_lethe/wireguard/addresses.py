@@ -29,6 +29,7 @@ _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 _SOCKADDR_IN = struct.Struct("=H2s4s8x")
 _SOCKADDR_IN6 = struct.Struct("=H2sI16sI")
+ENDPOINT_BYTES = (_SOCKADDR_IN.size, _SOCKADDR_IN6.size)
 
 
 def _parsed(family: int, text: str) -> bytes | None:

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .addresses import AllowedIP, AllowedIPs, Endpoint
-from .keys import NO_PRESHARED_KEY, PresharedKey, PrivateKey, PublicKey
+from .addresses import ENDPOINT_BYTES, AllowedIP, AllowedIPs, Endpoint
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PrivateKey, PublicKey
 from .peers import DeviceSettings, Peer, PeerState
 
 GENERIC_CONTROLLER = 0x10  # GENL_ID_CTRL
@@ -255,6 +255,8 @@ _HEAD_WORDS = (
     _word(12, _PEER_RX_BYTES),
     _word(8, 10),  # WGPEER_A_PROTOCOL_VERSION
 )
+_TIMESPEC = struct.Struct("=qq")  # struct __kernel_timespec
+_PEER_SIZES = {_PEER_PUBLIC_KEY: KEY_BYTES, _PEER_PRESHARED_KEY: KEY_BYTES, _PEER_HANDSHAKE: _TIMESPEC.size}
 _CONTINUATION_BYTES = 4 + 36  # the nest's header and the public key: what comes before further allowed IPs
 # How a nest of allowed IPs begins in the layout that AllowedIPs holds.
 _ALLOWED_IP_HEADS = frozenset(AllowedIP(bytes(n), 0).kernel_bytes[:8] for n in (4, 16))
@@ -336,12 +338,14 @@ def _fixed_peer(body: bytes, at: int, length: int) -> PeerState | None:
     at += head.size
     endpoint = None
     allowed_ips = b""
-    if at < stop:
+    if stop - at >= _ATTRIBUTE.size:
         size, kind = _ATTRIBUTE.unpack_from(body, at)
         if kind == _PEER_ENDPOINT:
+            if size - 4 not in ENDPOINT_BYTES or size > stop - at:
+                return None
             endpoint = _new_bytes(Endpoint, body[at + 4 : at + size])
             at += size
-            if at < stop:
+            if stop - at >= _ATTRIBUTE.size:
                 size, kind = _ATTRIBUTE.unpack_from(body, at)
         if at < stop:
             if kind & _TYPE_MASK != _PEER_ALLOWED_IPS or at + size != stop:
@@ -366,7 +370,10 @@ def _fixed_peer(body: bytes, at: int, length: int) -> PeerState | None:
 
 
 def _any_peer(body: bytes, at: int, length: int) -> PeerState:
-    """A peer in any order of attributes, with padding, or only the continuation of one."""
+    """A peer in any order of attributes, with padding, or only the continuation of one.
+
+    Raises ValueError if what is there is not that of a peer.
+    """
     found: dict[int, bytes] = {}
     allowed_ips: list[AllowedIP] = []
     for kind, start, stop in _attributes(body, at + 4, at + length):
@@ -374,17 +381,21 @@ def _any_peer(body: bytes, at: int, length: int) -> PeerState:
             allowed_ips += [_any_allowed_ip(body, a, b) for _, a, b in _attributes(body, start, stop)]
         else:
             found[kind] = body[start:stop]
-    if _PEER_PUBLIC_KEY not in found:
-        raise ValueError("a peer without a public key in a dump")
-
+    found.setdefault(_PEER_PRESHARED_KEY, NO_PRESHARED_KEY)
+    found.setdefault(_PEER_HANDSHAKE, bytes(_TIMESPEC.size))
+    for kind, size in _PEER_SIZES.items():
+        if len(found.get(kind, b"")) != size:
+            raise ValueError("netlink attribute of a peer missing or of a wrong size")
     def number(kind: int) -> int:
         return int.from_bytes(found.get(kind, b""), sys.byteorder)
 
     endpoint = found.get(_PEER_ENDPOINT)
-    seconds, nanoseconds = struct.unpack("=qq", found.get(_PEER_HANDSHAKE, bytes(16)))
+    if endpoint is not None and len(endpoint) not in ENDPOINT_BYTES:
+        raise ValueError("an endpoint of an unknown kind")
+    seconds, nanoseconds = _TIMESPEC.unpack(found[_PEER_HANDSHAKE])
     return PeerState(
         public_key=PublicKey(found[_PEER_PUBLIC_KEY]),
-        preshared_key=PresharedKey(found.get(_PEER_PRESHARED_KEY, NO_PRESHARED_KEY)),
+        preshared_key=PresharedKey(found[_PEER_PRESHARED_KEY]),
         persistent_keepalive=number(_PEER_KEEPALIVE),
         allowed_ips=AllowedIPs.of(allowed_ips),
         endpoint=Endpoint(endpoint) if endpoint else None,
@@ -400,5 +411,7 @@ def _any_allowed_ip(body: bytes, start: int, stop: int) -> AllowedIP:
         if kind == _ALLOWED_IP_ADDRESS:
             address = body[a:b]
         elif kind == _ALLOWED_IP_PREFIX:
-            prefix = body[a]
+            prefix = int.from_bytes(body[a:b], sys.byteorder)
+    if len(address) not in (4, 16) or prefix > 8 * len(address):
+        raise ValueError("an allowed IP that is none")
     return AllowedIP(address, prefix)
