@@ -47,7 +47,8 @@ def create(tx: Transaction, account: str, device_limit: int | None = None) -> tu
     key = tx.vault.account_hash(account)
     insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
     added = tx.connection.execute(
-        insert(accounts).values(account=key, state=ACTIVE, device_limit=device_limit).on_conflict_do_nothing()
+        insert(accounts).values(account=key, state=ACTIVE, device_limit=device_limit).on_conflict_do_nothing(),
+        execution_options={"preserve_rowcount": True},
     ).rowcount
     changed = bool(added)
     row = open_account(tx, key)

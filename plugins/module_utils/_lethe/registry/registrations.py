@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Row, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
@@ -31,15 +31,24 @@ _COUNT = select(func.count()).where(
 )
 _IS_CHANGED = select(changes.c.public_key).where(changes.c.public_key == bindparam("public_key")).limit(1)
 _IS_WAITING = select(outbox.c.public_key).where(outbox.c.public_key == bindparam("public_key")).limit(1)
+_LOCK_BY_KEY = _BY_KEY.with_for_update()
+_LOCK_ACCOUNT = select(accounts.c.account).where(accounts.c.account == bindparam("account")).with_for_update()
 _RESTS = select(resting.c.address).where(resting.c.address == bindparam("address"))
-# Does nothing when any unique column is taken, by a row that the transaction may not even see.
+# Does nothing when any unique column is taken, by a row that the transaction may not even see. SQLAlchemy promises an
+# insert's rowcount only where it is asked for: with psycopg it is -1 otherwise.
 _INSERT = {
-    "postgresql": postgresql.insert(registrations).on_conflict_do_nothing(),
-    "sqlite": sqlite.insert(registrations).on_conflict_do_nothing(),
+    dialect: insert(registrations).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
 _DELETE = delete(registrations).where(registrations.c.public_key == bindparam("gone"))
 _FORGET_PREDECESSOR = update(registrations).where(registrations.c.replaces == bindparam("gone")).values(replaces=None)
-_LET_REST = insert(resting)
+# One that rests already rests anew.
+_LET_REST = {
+    dialect: statement.on_conflict_do_update(
+        index_elements=[resting.c.address], set_={"free_day": statement.excluded.free_day}
+    )
+    for dialect, statement in (("postgresql", postgresql.insert(resting)), ("sqlite", sqlite.insert(resting)))
+}
 
 
 class Registration(NamedTuple):
@@ -81,15 +90,16 @@ def begin_rotation(
     ends. The same two keys give the same again, also after the first has left; another successor replaces
     one that was not confirmed. Returns whether the successor is new.
 
-    Raises KeyUnknown, KeyTaken, RangeFull.
+    Raises KeyUnknown, KeyTaken, RangeFull, and RotationConflict if ``successor`` is another key of the account.
     """
+    # Locked: it might be due, and be removed meanwhile.
+    old = tx.connection.execute(_LOCK_BY_KEY, {"public_key": bytes(public_key)}).one_or_none()
     new = _find(tx, successor)
     if new is not None:
         owned = _own(tx, new, account, KeyTaken)
-        if owned.replaces not in (None, public_key) or owned.leaves_at is not None:
+        if owned.leaves_at is not None or owned.replaces != (None if old is None else public_key):
             raise RotationConflict
         return owned, False
-    old = _find(tx, public_key)
     if old is None:
         raise KeyUnknown
     present = _own(tx, old, account, KeyUnknown)
@@ -139,7 +149,11 @@ def revoke(tx: Transaction, public_key: PublicKey) -> bool:
     row = _find(tx, public_key)
     if row is None:
         return False
-    _remove_with_rotation(tx, row)
+    # A rotation that is just beginning would bring a partner that could not be seen yet.
+    tx.connection.execute(_LOCK_ACCOUNT, {"account": row.account})
+    row = _find(tx, public_key)
+    if row is not None:
+        _remove_with_rotation(tx, row)
     return True
 
 
@@ -214,7 +228,8 @@ def _refuse_removed(tx: Transaction, public_key: PublicKey) -> None:
     """A key that left must not come back: its removal may still be on its way to a gateway, and whoever
     revoked it meant it.
     """
-    for query in (_IS_CHANGED, _IS_WAITING) if tx.has_outbox else (_IS_CHANGED,):
+    # In the order in which the sequencer moves a change, or it could slip through between the two looks.
+    for query in (_IS_WAITING, _IS_CHANGED) if tx.has_outbox else (_IS_CHANGED,):
         if tx.connection.execute(query, {"public_key": bytes(public_key)}).first() is not None:
             raise KeyTaken
 
@@ -235,11 +250,15 @@ def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: Publi
             "ipv4": None if ipv4 is None else int(ipv4),
             "ipv6": None if ipv6 is None else ipv6.packed,
         }
-        if tx.connection.execute(_INSERT[tx.connection.dialect.name], {**values, **drawn}).rowcount:
+        if not tx.connection.execute(_INSERT[tx.connection.dialect.name], {**values, **drawn}).rowcount:
+            if _find(tx, public_key) is not None:
+                raise KeyTaken  # another account registered it in this very moment
+        elif tx.has_outbox and _rests(tx, ipv4, ipv6):
+            # It was released in this very moment, after _draw had looked.
+            tx.connection.execute(_DELETE, {"gone": bytes(public_key)})
+        else:
             tx.record(ADDED, public_key)
             return Registration(public_key, ipv4, ipv6, preshared_key, expires_day, None, replaces)
-        if _find(tx, public_key) is not None:
-            raise KeyTaken  # another account registered it in this very moment
     raise RangeFull
 
 
@@ -249,12 +268,18 @@ def _draw(tx: Transaction, pool: AddressPool[A]) -> A | None:
         return None
     for _ in range(DRAWS):
         address = pool.draw(tx.environment.randbelow)
-        if not pool.rests:
-            return address
-        hashed = tx.vault.address_hash(address.packed)
-        if tx.connection.execute(_RESTS, {"address": hashed}).first() is None:
+        if not pool.rests or not _rests(tx, address):
             return address
     raise RangeFull
+
+
+def _rests(tx: Transaction, *addresses: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
+    """Whether one of the addresses was released lately."""
+    return any(
+        tx.connection.execute(_RESTS, {"address": tx.vault.address_hash(address.packed)}).first() is not None
+        for address in addresses
+        if address is not None
+    )
 
 
 def _remove_with_rotation(tx: Transaction, row: Row[Any]) -> None:
@@ -284,7 +309,7 @@ def _let_rest(tx: Transaction, row: Row[Any]) -> None:
     for pool, packed in released:
         if packed is not None and pool.rests and tx.settings.address_rest_days:
             tx.connection.execute(
-                _LET_REST,
+                _LET_REST[tx.connection.dialect.name],
                 {
                     "address": tx.vault.address_hash(packed),
                     "free_day": tx.today + tx.settings.address_rest_days,

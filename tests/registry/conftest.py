@@ -1,0 +1,15 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from registry.fixtures import (  # noqa: F401 - fixtures
+    database,
+    make_registry,
+    new_database,
+    postgresql,
+    postgresql_template,
+    registry,
+    sqlite_template,
+)
