@@ -62,14 +62,24 @@ def prune(tx: Transaction) -> int:
     that have rested, accounts that were closed. Returns how many rows went.
     """
     before = tx.now - tx.settings.change_retention
-    forgotten = select(accounts.c.account).where(accounts.c.closed_day * DAY + DAY <= before).scalar_subquery()
+    closed_until = before // DAY - 1  # days that were over by then
+    forgotten = select(accounts.c.account).where(accounts.c.closed_day <= closed_until)
     statements = (
-        delete(changes).where(changes.c.at < before),
+        delete(changes).where(changes.c.revision < _first_kept(tx, before)),
         delete(resting).where(resting.c.free_day <= tx.today),
         delete(credentials).where(credentials.c.account.in_(forgotten)),
-        delete(accounts).where(accounts.c.closed_day * DAY + DAY <= before),
+        delete(accounts).where(accounts.c.closed_day <= closed_until),
     )
     return sum(tx.connection.execute(statement).rowcount for statement in statements)
+
+
+def _first_kept(tx: Transaction, before: int) -> int:
+    """The first revision that is not older: what is retained has no gaps, though times are in the order of neither
+    revisions (PostgreSQL, where a transaction may take a while) nor anything else (a clock that was set).
+    """
+    kept = select(changes.c.revision).where(changes.c.at >= before).order_by(changes.c.revision).limit(1)
+    first: int | None = tx.connection.execute(kept).scalar_one_or_none()
+    return position(tx).revision + 1 if first is None else first
 
 
 def counts(tx: Transaction) -> dict[str, int]:

@@ -50,6 +50,12 @@ accounts = Table(
     Column("closed_day", Integer),  # days since 1970, only once closed
     sqlite_with_rowid=False,
 )
+Index(
+    "ix_accounts_closed_day",
+    accounts.c.closed_day,
+    sqlite_where=text("closed_day IS NOT NULL"),
+    postgresql_where=text("closed_day IS NOT NULL"),
+)
 
 registrations = Table(
     "registrations",
@@ -86,6 +92,12 @@ credentials = Table(
     Column("account", LargeBinary, ForeignKey(accounts.c.account), index=True),  # of a client
     Column("label", Text),  # of an operator or gateway: what a person calls it
     sqlite_with_rowid=False,
+)
+Index(
+    "ix_credentials_label",
+    credentials.c.label,
+    sqlite_where=text("label IS NOT NULL"),
+    postgresql_where=text("label IS NOT NULL"),
 )
 
 # Addresses that were released and rest: keyed hashes, without whose they were.

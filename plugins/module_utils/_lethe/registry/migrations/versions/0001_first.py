@@ -53,11 +53,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_registrations_account", "registrations", ["account"])
     op.create_index("ix_registrations_expires_day", "registrations", ["expires_day"])
-    for column in ("leaves_at", "replaces"):
-        given = sa.text(f"{column} IS NOT NULL")
-        op.create_index(
-            f"ix_registrations_{column}", "registrations", [column], sqlite_where=given, postgresql_where=given
-        )
     op.create_table(
         "credentials",
         sa.Column("credential", sa.LargeBinary, nullable=False),
@@ -69,6 +64,14 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_credentials_account", "credentials", ["account"])
+    for table, column in (
+        ("accounts", "closed_day"),
+        ("registrations", "leaves_at"),
+        ("registrations", "replaces"),
+        ("credentials", "label"),
+    ):
+        given = sa.text(f"{column} IS NOT NULL")
+        op.create_index(f"ix_{table}_{column}", table, [column], sqlite_where=given, postgresql_where=given)
     op.create_table(
         "resting",
         sa.Column("address", sa.LargeBinary, nullable=False),
