@@ -9,15 +9,17 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from . import history, registrations
 from .store import Store
 
 _PERIOD = 30.0  # seconds, give or take half of it: the moment of a removal says nothing about a registration
 _AT_ONCE = 200  # keys removed in one transaction: requests come in between
+_CHECKPOINT_WAIT = 100  # ms that a checkpoint waits for readers, while writers wait for it
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +34,27 @@ def tidy(store: Store) -> int:
             break
     store.write(history.prune)
     if store.engine.dialect.name == "sqlite":
-        # secure_delete zeroes pages; the log may still hold them as they were.
-        with store.engine.connect() as connection:
-            connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+        checkpoint(store)
     return removed
+
+
+def checkpoint(store: Store) -> bool:
+    """SQLite: empty the write-ahead log, which may still hold pages as they were before secure_delete zeroed what
+    was deleted. Returns whether it is empty: not while somebody reads an older state.
+    """
+    with store.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        (usual_wait,) = driver.execute("PRAGMA busy_timeout").fetchone()
+        driver.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT}")
+        try:
+            # PASSIVE does the work and holds up nobody; TRUNCATE keeps writers out while it waits for readers.
+            for mode in ("PASSIVE", "TRUNCATE"):
+                busy, frames, copied = driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                if busy or copied < frames:
+                    return False
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {usual_wait}")
+    return True
 
 
 class Housekeeper:
@@ -56,11 +75,18 @@ class Housekeeper:
         while not self._stop.wait(_PERIOD * random.uniform(0.5, 1.5)):  # noqa: S311 - not a secret
             try:
                 self._after(tidy(self._store))
-            except DBAPIError as error:
-                _log.warning("housekeeping failed (%s); trying again", type(error.orig).__name__)
+            except SQLAlchemyError as error:
+                reason = getattr(error, "orig", None) or error
+                _log.warning("housekeeping failed (%s); trying again", type(reason).__name__)
 
 
 def vacuum(store: Store) -> None:
     """Rewrite the database without what was deleted. It takes the database's size in free space."""
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM FULL" if store.engine.dialect.name == "postgresql" else "VACUUM"))
+    if store.engine.dialect.name == "postgresql":
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM FULL"))
+        return
+    with store.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("VACUUM")  # not through SQLAlchemy, which would begin a transaction
+    checkpoint(store)
