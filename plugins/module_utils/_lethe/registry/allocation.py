@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from itertools import accumulate
 from typing import Generic, TypeVar
@@ -29,14 +29,14 @@ A = TypeVar("A", bound=IPv4Address | IPv6Address)
 class AddressPool(Generic[A]):
     """The addresses of one family that may be drawn."""
 
-    def __init__(self, family: type[A], ranges: Iterable[str], reserved: Iterable[str]) -> None:
+    def __init__(self, family: type[A], ranges: Collection[str], reserved: Iterable[str]) -> None:
         """Of every range the network's first address and, for IPv4, its last are left out as well as
         ``reserved``. Raises InvalidValue.
         """
         self._family: type[A] = family
         version = 4 if issubclass(family, IPv4Address) else 6
         name = f"ipv{version}_ranges"
-        usable = IPSet()
+        usable, left_out = IPSet(), IPSet()
         for i, text in enumerate(ranges):
             network = _network(text, f"{name}[{i}]")
             if network.version != version:
@@ -45,14 +45,17 @@ class AddressPool(Generic[A]):
                 raise InvalidValue(
                     f"{name}[{i}]", "is not private", f"use a network inside {' or '.join(_PRIVATE[version])}"
                 )
-            usable |= IPSet([network])
-            usable.remove(network.network)
+            usable.add(network)
+            left_out.add(network.network)
             if version == 4:
-                usable.remove(network[-1])
+                left_out.add(network[-1])
         for i, text in enumerate(reserved):
             network = _network(text, f"reserved[{i}]")
             if network.version == version:
-                usable.remove(network)
+                left_out.add(network)
+        usable -= left_out
+        if ranges and not usable:
+            raise InvalidValue(name, "has no address that can be drawn", "give larger ranges, or reserve less")
         spans: list[tuple[int, int]] = sorted((int(span.first), int(span.last)) for span in usable.iter_ipranges())
         self._starts = [first for first, _ in spans]
         self._before = [0, *accumulate(last - first + 1 for first, last in spans)]
