@@ -46,6 +46,11 @@ class Device(Protocol):
     def settings(self) -> DeviceSettings:
         """The interface's own settings."""
 
+    def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
+        """As read, but of the peers that are as ``expected`` (public key -> Configuration, peers.py) says, most
+        are left out. ``fold`` also gets what of ``expected`` was not found so; complete when all peers are read.
+        """
+
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
         """``fold`` over all peers in one consistent state. It is called anew for every attempt, so what it
         returns must depend on that call alone. Raises DumpInterrupted when the peers never stand still.
@@ -83,10 +88,14 @@ class KernelDevice:
             return kernel.settings()
 
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
+        return self.compare({}, lambda states, _: fold(states))
+
+    def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
         for attempt in range(_DUMP_ATTEMPTS):
+            left = dict(expected)
             try:
                 with WireGuardSocket(self.name) as kernel:
-                    return fold(messages.peer_states(kernel.dump()))
+                    return fold(messages.peer_states(kernel.dump(), left), left)
             except Interrupted:
                 time.sleep(_DUMP_PAUSE * attempt)
         raise DumpInterrupted(self.name, _DUMP_ATTEMPTS)

@@ -4,15 +4,15 @@
 """The desired peers of an interface, from a list or from a file; every fault is named by place and field.
 
 A file holds a JSON array of peers, or one JSON object per line (for large fleets: it is read in pieces,
-so memory stays small). Each object has ``public_key`` and ``allowed_ips``, and may have
-``preshared_key``, ``persistent_keepalive`` and ``endpoint``.
+so memory stays small), or packed peers (packed.py: for the largest). Each object has ``public_key`` and
+``allowed_ips``, and may have ``preshared_key``, ``persistent_keepalive`` and ``endpoint``.
 """
 
 from __future__ import annotations
 
 import json
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, repeat
 from operator import add
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from .addresses import AllowedIPs, Endpoint, host_nests
 from .errors import InvalidValue
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
+from .packed import MAGIC, PackedPeers
 from .peers import Peer
 
 K = TypeVar("K", PublicKey, PresharedKey)
@@ -65,11 +66,16 @@ def peers_from_list(records: Iterable[Any]) -> dict[PublicKey, Peer]:
     return _collect(enumerate(records), "", "peers[{}]")
 
 
-def peers_from_file(path: str | Path) -> dict[PublicKey, Peer]:
-    """Peers from a file. Raises InvalidValue with a field like ``line 18.allowed_ips[0]``, which never
-    shows what the file holds.
+def peers_from_file(path: str | Path) -> Mapping[PublicKey, Peer]:
+    """Peers from a file, as text or packed.
+
+    Raises InvalidValue with a field like ``line 18.allowed_ips[0]``, which never shows what the file holds.
     """
     try:
+        with open(path, "rb") as packed:
+            if packed.read(len(MAGIC)) == MAGIC:
+                packed.seek(0)
+                return PackedPeers(packed.read(), f"{path}")
         # With or without the byte order mark that some editors and shells begin a file with.
         with open(path, encoding="utf-8-sig") as file:
             if _first_character(file) == "[":

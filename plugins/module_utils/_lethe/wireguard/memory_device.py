@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from .addresses import AllowedIPs
 from .keys import PrivateKey, PublicKey
-from .peers import DeviceSettings, Peer, PeerState
+from .peers import Configuration, DeviceSettings, Peer, PeerState
 from .plan import Plan
 
 T = TypeVar("T")
@@ -36,6 +36,19 @@ class MemoryDevice:
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
         with self._lock:
             return fold(iter(self.peers.values()))
+
+    def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
+        left = dict(expected)
+
+        def differing() -> Iterator[PeerState]:
+            for state in self.peers.values():
+                if left.get(state.public_key) == Configuration.of(state):
+                    del left[state.public_key]
+                else:
+                    yield state
+
+        with self._lock:
+            return fold(differing(), left)
 
     def configure(
         self, *, private_key: PrivateKey | None = None, listen_port: int | None = None, fwmark: int | None = None

@@ -10,10 +10,11 @@ reconciling compares.
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
-from .keys import NO_PRESHARED_KEY, PresharedKey, PublicKey
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 
 
 class Peer(NamedTuple):
@@ -24,6 +25,31 @@ class Peer(NamedTuple):
     persistent_keepalive: int = 0  # seconds between keepalives; 0: none
     allowed_ips: AllowedIPs = AllowedIPs()
     endpoint: Endpoint | None = None  # None: wherever its packets come from
+
+
+_KEEPALIVE = struct.Struct("=H")
+
+
+class Configuration(bytes):
+    """All that a peer is configured to be, but for its endpoint, as one string of bytes: two peers are alike
+    if theirs are the same. The preshared key, the keepalive (u16 of this machine), the allowed IPs.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, peer: Peer | PeerState) -> Configuration:
+        return cls(peer.preshared_key + _KEEPALIVE.pack(peer.persistent_keepalive) + peer.allowed_ips)
+
+    def peer(self, public_key: PublicKey) -> Peer:
+        (keepalive,) = _KEEPALIVE.unpack_from(self, KEY_BYTES)
+        allowed_ips = AllowedIPs(self[KEY_BYTES + _KEEPALIVE.size :])
+        return Peer(public_key, PresharedKey(self[:KEY_BYTES]), keepalive, allowed_ips)
+
+    def __repr__(self) -> str:
+        return "<Configuration>"
+
+    __str__ = __repr__
 
 
 class PeerState(NamedTuple):

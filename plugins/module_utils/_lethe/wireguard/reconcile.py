@@ -13,7 +13,8 @@ from .addresses import AllowedIPs, Endpoint
 from .device import MAX_PEERS, Device
 from .errors import InvalidValue
 from .keys import PresharedKey, PublicKey
-from .peers import Peer, PeerState
+from .packed import PackedPeers
+from .peers import Configuration, Peer, PeerState
 from .plan import SHRINK_LIMIT, Plan, check_shrink, plan_peers
 
 
@@ -48,8 +49,22 @@ def reconcile_peers(
     def plan(states: Iterator[PeerState]) -> Plan:
         return plan_peers(wanted, states, remove_unlisted=remove_unlisted)
 
+    def plan_rest(states: Iterator[PeerState], left: dict[bytes, bytes]) -> Plan:
+        # First all that differs, then what is left of the wanted peers is complete.
+        differing = list(states)
+        rest = {
+            PublicKey(raw): Configuration(configuration).peer(PublicKey(raw)) for raw, configuration in left.items()
+        }
+        made = plan_peers(rest, differing, remove_unlisted=remove_unlisted)
+        made.unchanged += len(wanted) - len(rest)
+        return made
+
     _refuse_own_key(device, wanted)
-    return _carry_out(device, plan, check, None if allow_shrink else shrink_limit)
+    limit = None if allow_shrink else shrink_limit
+    if isinstance(wanted, PackedPeers):
+        configurations = wanted.configurations
+        return _carry_out(device, lambda: device.compare(configurations, plan_rest), check, limit)
+    return _carry_out(device, lambda: device.read(plan), check, limit)
 
 
 def ensure_peer(device: Device, options: PeerOptions, *, check: bool = False) -> Plan:
@@ -66,7 +81,7 @@ def ensure_peer(device: Device, options: PeerOptions, *, check: bool = False) ->
         return plan_peers({peer.public_key: peer}, own + others, remove_unlisted=False)
 
     _refuse_own_key(device, {options.public_key: Peer(options.public_key)})
-    return _carry_out(device, plan, check)
+    return _carry_out(device, lambda: device.read(plan), check)
 
 
 def remove_peer(device: Device, public_key: PublicKey, *, check: bool = False) -> Plan:
@@ -81,14 +96,12 @@ def remove_peer(device: Device, public_key: PublicKey, *, check: bool = False) -
                 made.unchanged += 1
         return made
 
-    return _carry_out(device, plan, check)
+    return _carry_out(device, lambda: device.read(plan), check)
 
 
-def _carry_out(
-    device: Device, plan: Callable[[Iterator[PeerState]], Plan], check: bool, shrink_limit: int | None = None
-) -> Plan:
+def _carry_out(device: Device, plan: Callable[[], Plan], check: bool, shrink_limit: int | None = None) -> Plan:
     with contextlib.nullcontext() if check else device.exclusive():
-        made = device.read(plan)
+        made = plan()
         if shrink_limit is not None:
             check_shrink(made, shrink_limit)
         if made.changed and not check:

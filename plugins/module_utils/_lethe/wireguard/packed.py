@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packed peers: the file for fleets so large that reading text would cost more than comparing with the kernel.
+
+A header and records of one fixed size, in network byte order:
+
+    8 bytes   magic: LETHEPP1
+    4 bytes   what each record has, in this order: bit 0 a preshared key, bit 1 an IPv4, bit 2 an IPv6 address
+    4 bytes   number of records
+    records   public key (32), then as said: preshared key (32), IPv4 address (4), IPv6 address (16)
+
+Addresses are single ones; peers of any other shape (networks, keepalives, endpoints) need the text form
+(inventory.py). A file of another length than its header says is refused: it was cut off.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from .addresses import AllowedIP
+from .errors import InvalidValue
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PublicKey
+from .peers import Configuration, Peer
+
+MAGIC = b"LETHEPP1"
+_HEADER = struct.Struct(">8sII")
+_PRESHARED_KEY, _IPV4, _IPV6 = 1, 2, 4
+
+
+class _Part(NamedTuple):
+    """One optional part of a record."""
+
+    bit: int
+    size: int  # bytes
+    before: bytes  # what stands before it in a peer's configuration
+    otherwise: bytes  # what stands in its place where it is missing
+
+
+# A configuration (peers.py) is the preshared key, the keepalive, the allowed IPs.
+_PARTS = (
+    _Part(_PRESHARED_KEY, KEY_BYTES, b"", NO_PRESHARED_KEY),
+    _Part(_IPV4, 4, AllowedIP(bytes(4), 32).kernel_bytes[:-4], b""),
+    _Part(_IPV6, 16, AllowedIP(bytes(16), 128).kernel_bytes[:-16], b""),
+)
+_NO_KEEPALIVE = bytes(2)
+
+
+class PackedPeers(Mapping[PublicKey, Peer]):
+    """The peers of a packed file. Each becomes a Peer only when it is asked for: most of them never are,
+    because the kernel has them already.
+    """
+
+    def __init__(self, content: bytes, field: str = "file") -> None:
+        """Raises InvalidValue, which names ``field`` and shows nothing of the content."""
+        if len(content) < _HEADER.size or not content.startswith(MAGIC):
+            raise InvalidValue(field, "is not a file of packed peers", "write it with: lethe pack")
+        _, has, count = _HEADER.unpack_from(content)
+        parts = [part for part in _PARTS if has & part.bit]
+        record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
+        if has & ~(_PRESHARED_KEY | _IPV4 | _IPV6) or len(content) != _HEADER.size + count * record.size:
+            raise InvalidValue(field, "has another length than its header says", "copy it again: it was cut off")
+        columns = list(zip(*record.iter_unpack(memoryview(content)[_HEADER.size :]), strict=True)) if count else []
+        keys = columns[0] if count else ()
+        given = dict(zip(parts, columns[1:], strict=True)) if count else {}
+        self.configurations: dict[bytes, bytes] = dict(zip(keys, _configurations(given, count), strict=True))
+        """Public key -> what the kernel reports of the peer when it is as it should be."""
+        if len(self.configurations) != count:
+            raise InvalidValue(field, "has a public key twice", "list each peer once")
+        for part, column in given.items():
+            if part.bit != _PRESHARED_KEY and len(set(column)) != count:
+                raise InvalidValue(field, "has an address twice", "give each address to one peer")
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def __iter__(self) -> Iterator[PublicKey]:
+        return map(PublicKey, self.configurations)
+
+    def __contains__(self, public_key: object) -> bool:
+        return public_key in self.configurations
+
+    def __getitem__(self, public_key: PublicKey) -> Peer:
+        return Configuration(self.configurations[public_key]).peer(public_key)
+
+
+def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Iterator[bytes]:
+    """Each record's configuration: constants and columns, put side by side."""
+    pieces: list[bytes | tuple[bytes, ...]] = []
+    for part in _PARTS:
+        if part in given:
+            pieces += [part.before, given[part]]
+        else:
+            pieces.append(part.otherwise)
+        if part.bit == _PRESHARED_KEY:
+            pieces.append(_NO_KEEPALIVE)
+    merged: list[bytes | tuple[bytes, ...]] = []
+    for piece in pieces:
+        if isinstance(piece, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return map(
+        b"".join, zip(*([piece] * count if isinstance(piece, bytes) else piece for piece in merged), strict=True)
+    )
+
+
+def pack(peers: Mapping[PublicKey, Peer]) -> bytes:
+    """The packed form of peers. Raises InvalidValue, which names the position of one that does not fit."""
+    has = 0
+    rows = []
+    for i, peer in enumerate(peers.values()):
+        ips = {len(ip.address): ip for ip in peer.allowed_ips.ips()}
+        row = {
+            _PRESHARED_KEY: bytes(peer.preshared_key) if peer.preshared_key != NO_PRESHARED_KEY else None,
+            _IPV4: ips[4].address if 4 in ips else None,
+            _IPV6: ips[16].address if 16 in ips else None,
+        }
+        shape = sum(bit for bit, value in row.items() if value is not None)
+        if i == 0:
+            has = shape
+        hosts = all(ip.prefix == 8 * size for size, ip in ips.items())
+        if (
+            shape != has
+            or not hosts
+            or peer.persistent_keepalive
+            or peer.endpoint
+            or len(ips) != len(peer.allowed_ips.nests())
+        ):
+            raise InvalidValue(
+                f"peers[{i}]", "does not have the shape of the first", "use the text form for mixed fleets"
+            )
+        rows.append(bytes(peer.public_key) + b"".join(value for value in row.values() if value is not None))
+    return _HEADER.pack(MAGIC, has, len(rows)) + b"".join(rows)
