@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .registry import command as registry_command
 from .version import VERSION
 from .wireguard.errors import LetheError
 
@@ -94,6 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     purge.add_argument("--json", action="store_true", help="print the figures as JSON")
     purge.set_defaults(run=_purge, parser=purge)
 
+    pack = commands.add_parser(
+        "pack",
+        help="turn a file of peers into its packed form",
+        description="Read peers as JSON, check them, and write them packed: for fleets of tens of thousands, which the "
+        "module lethe.wireguard.peers then compares with the kernel several times faster. The output may hold preshared "
+        "keys: only its owner can read it.",
+    )
+    pack.add_argument("input", type=Path, metavar="INPUT", help="a JSON array of peers, or one JSON object per line")
+    pack.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write; one that is there is replaced")
+    pack.set_defaults(run=_pack)
+
     fingerprint = commands.add_parser(
         "fingerprint",
         help="show how Lethe names a peer in diffs",
@@ -101,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         "one per line.",
     )
     fingerprint.set_defaults(run=_fingerprint)
+
+    registry_command.add_to(commands)
     return parser
 
 
@@ -185,6 +199,17 @@ def _purge_status(options: argparse.Namespace, directory: Path) -> int:
     else:
         for name, ago, figures in runs:
             print(f"{name}, {ago:.0f} s ago: {figures.sentence()}")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from .wireguard.inventory import peers_from_file
+    from .wireguard.key_files import write_private
+    from .wireguard.packed import pack
+
+    peers = peers_from_file(options.input)
+    write_private(options.output, pack(peers))
+    print(f"{options.output}: {len(peers)} peers")
     return 0
 
 

@@ -44,9 +44,7 @@ class ServerSettings:
             if not least <= getattr(self, name) <= 65535:
                 raise InvalidValue(name, "is not a port", f"give a whole number from {least} to 65535")
         if bool(self.tls_certificate) != bool(self.tls_key):
-            missing, given = (
-                ("tls_key", "tls_certificate") if self.tls_certificate else ("tls_certificate", "tls_key")
-            )
+            missing, given = ("tls_key", "tls_certificate") if self.tls_certificate else ("tls_certificate", "tls_key")
             raise InvalidValue(missing, f"is missing, and {given} is there", "give both, or neither")
 
     @classmethod

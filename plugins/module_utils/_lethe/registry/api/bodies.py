@@ -1,0 +1,199 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What requests and answers look like. Whatever identifies somebody is in a body, never in a URL: URLs end
+in the logs of proxies.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from ...wireguard.errors import InvalidValue
+from ...wireguard.keys import PublicKey
+from .. import accounts, credentials, registrations
+
+_DAY_ZERO = datetime.date(1970, 1, 1)
+_MOST_DEVICES = 1000
+_KEY_SCHEMA = {
+    "type": "string",
+    "minLength": 44,
+    "maxLength": 44,
+    "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
+    "description": "A WireGuard public key: 32 bytes in base64.",
+}
+
+
+def _validated(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``parse`` with its InvalidValue as pydantic wants an error to be, so that all of a body's are found."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return parse(value)
+        except InvalidValue as error:
+            context = {"problem": error.problem, "remedy": error.remedy}
+            raise PydanticCustomError("invalid_value", "{problem}; {remedy}", context) from None
+
+    return validate
+
+
+Key = Annotated[
+    PublicKey,
+    PlainValidator(_validated(PublicKey.from_text)),
+    PlainSerializer(lambda key: key.text, return_type=str),
+    WithJsonSchema(_KEY_SCHEMA),
+]
+AccountId = Annotated[
+    StrictStr,
+    AfterValidator(_validated(accounts.account_id_from)),
+    Field(
+        min_length=1,
+        max_length=256,
+        description="What the operator calls the account: printable text. The registry keeps only a keyed hash.",
+    ),
+]
+Label = Annotated[
+    StrictStr,
+    AfterValidator(_validated(credentials.label_from)),
+    Field(min_length=1, max_length=64, description="What people call the credential: printable text."),
+]
+StaffKind = Literal["operator", "gateway"]
+
+
+class Body(BaseModel):
+    """A request's body: what it does not know is refused, so that a misspelt option is not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AccountBody(Body):
+    account: AccountId
+
+
+class NewAccountBody(AccountBody):
+    device_limit: Annotated[StrictInt, Field(ge=1, le=_MOST_DEVICES)] | None = Field(
+        default=None, description="Keys that the account may have. Left out: as it is, or the registry's default."
+    )
+
+
+class KeyBody(Body):
+    public_key: Key
+
+
+class RotationBody(KeyBody):
+    successor: Key
+
+
+class StaffBody(Body):
+    kind: StaffKind
+    label: Label
+
+
+class Changed(BaseModel):
+    changed: bool = Field(description="Whether this request changed anything.")
+
+
+class AccountAnswer(BaseModel):
+    state: Literal["active", "suspended", "closed"]
+    device_limit: int = Field(description="Keys that the account may have.")
+    keys: int = Field(description="Keys that it has; one that is being rotated out does not count.")
+
+    @classmethod
+    def of(cls, account: accounts.Account, keys: int) -> dict[str, Any]:
+        return {"state": account.state, "device_limit": account.device_limit, "keys": keys}
+
+
+class ChangedAccountAnswer(AccountAnswer, Changed):
+    pass
+
+
+class RegistrationAnswer(BaseModel):
+    public_key: Key
+    allowed_ips: list[str] = Field(description="The tunnel addresses, like `10.1.2.3/32`.")
+    preshared_key: str | None = Field(default=None, description="Base64; only where the fleet has preshared keys.")
+    expires_on: datetime.date | None = Field(default=None, description="The day (UTC) on which the key expires.")
+    leaves_in: int | None = Field(default=None, description="Seconds until this key, being rotated out, is removed.")
+    replaces: Key | None = Field(default=None, description="The key that this one rotates out, until that is gone.")
+
+    @classmethod
+    def of(cls, registration: registrations.Registration, now: int) -> dict[str, Any]:
+        """``now``: seconds since 1970."""
+        preshared_key, expires_day, leaves_at = (
+            registration.preshared_key,
+            registration.expires_day,
+            registration.leaves_at,
+        )
+        replaces = registration.replaces
+        return {
+            "public_key": registration.public_key.text,
+            "allowed_ips": registration.addresses,
+            "preshared_key": None if preshared_key is None else preshared_key.text,
+            "expires_on": None if expires_day is None else _DAY_ZERO + datetime.timedelta(days=expires_day),
+            "leaves_in": None if leaves_at is None else max(0, leaves_at - now),
+            "replaces": None if replaces is None else replaces.text,
+        }
+
+
+class ChangedRegistrationAnswer(RegistrationAnswer, Changed):
+    pass
+
+
+class RegistrationsAnswer(BaseModel):
+    registrations: list[RegistrationAnswer]
+
+
+class TokenAnswer(BaseModel):
+    token: str = Field(description="The credential. It is shown this once; the registry keeps only a keyed hash.")
+
+
+class StaffCredential(BaseModel):
+    kind: StaffKind
+    label: str
+
+
+class StaffTokenAnswer(StaffCredential, TokenAnswer):
+    pass
+
+
+class CredentialsAnswer(BaseModel):
+    credentials: list[StaffCredential]
+
+
+class PoolAnswer(BaseModel):
+    """The addresses of one family. For IPv6 the numbers may exceed what a double holds exactly."""
+
+    size: int = Field(description="Addresses that can be drawn.")
+    used: int = Field(description="Addresses that are registered or rest.")
+    free: int
+    used_ratio: float = Field(description="From 0 to 1. Widen the ranges before it reaches 0.8.")
+
+
+class StatusAnswer(BaseModel):
+    epoch: str = Field(description="The random id of this registry's history; another one after a restore.")
+    revision: int = Field(description="The number of the latest change.")
+    horizon: int = Field(description="The latest change that is not retained any more.")
+    registrations: int
+    accounts: dict[str, int] = Field(description="How many there are in each state.")
+    credentials: dict[str, int] = Field(description="How many there are of each kind.")
+    resting: int = Field(description="Released addresses that cannot be drawn yet.")
+    waiting_changes: int = Field(description="Changes that wait for their revision (PostgreSQL).")
+    pools: dict[str, PoolAnswer] = Field(description="By family: `ipv4`, `ipv6`.")
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
