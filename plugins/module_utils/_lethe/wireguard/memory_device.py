@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 class MemoryDevice:
     """Keeps the kernel's rules: an allowed IP belongs to the peer that took it last; an update of a peer
-    that is gone does nothing; reinstating forgets endpoint, handshake and counters.
+    that is gone does nothing; reinstating forgets endpoint, handshake and counters; no peer has the interface's
+    own key.
     """
 
     def __init__(self, name: str = "wg0") -> None:
@@ -53,12 +54,15 @@ class MemoryDevice:
     def configure(
         self, *, private_key: PrivateKey | None = None, listen_port: int | None = None, fwmark: int | None = None
     ) -> None:
-        old = self._settings
-        self._settings = DeviceSettings(
-            public_key=old.public_key if private_key is None else private_key.public_key(),
-            listen_port=old.listen_port if listen_port is None else listen_port,
-            fwmark=old.fwmark if fwmark is None else fwmark,
-        )
+        with self._lock:
+            old = self._settings
+            self._settings = DeviceSettings(
+                public_key=old.public_key if private_key is None else private_key.public_key(),
+                listen_port=old.listen_port if listen_port is None else listen_port,
+                fwmark=old.fwmark if fwmark is None else fwmark,
+            )
+            if self._settings.public_key is not None:
+                self._remove(self._settings.public_key)
 
     def apply(self, plan: Plan) -> None:
         with self._lock:
@@ -101,6 +105,8 @@ class MemoryDevice:
         return self._lock  # type: ignore[return-value]
 
     def _put(self, peer: Peer) -> None:
+        if peer.public_key == self._settings.public_key:
+            return
         state = self.peers.get(peer.public_key) or PeerState(
             peer.public_key, peer.preshared_key, 0, AllowedIPs(), None, 0, 0, 0
         )
