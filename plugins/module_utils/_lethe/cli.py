@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         "pack",
         help="turn a file of peers into its packed form",
         description="Read peers as JSON, check them, and write them packed: for fleets of tens of thousands, which the "
-        "module lethe.wireguard.peers then compares with the kernel several times faster. The output may hold preshared "
-        "keys: only its owner can read it.",
+        "module lethe.wireguard.peers then compares with the kernel several times faster. As it may hold preshared "
+        "keys, only its owner can read it.",
     )
     pack.add_argument("input", type=Path, metavar="INPUT", help="a JSON array of peers, or one JSON object per line")
     pack.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write; one that is there is replaced")
@@ -203,12 +203,18 @@ def _purge_status(options: argparse.Namespace, directory: Path) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    from .wireguard.errors import InvalidValue
     from .wireguard.inventory import peers_from_file
-    from .wireguard.key_files import write_private
     from .wireguard.packed import pack
+    from .wireguard.whole_files import write_whole
 
     peers = peers_from_file(options.input)
-    write_private(options.output, pack(peers))
+    try:
+        write_whole(options.output, pack(peers))
+    except OSError as error:
+        raise InvalidValue(
+            f"{options.output}", f"cannot be written: {error.strerror}", "give a path in a directory that is there"
+        ) from None
     print(f"{options.output}: {len(peers)} peers")
     return 0
 

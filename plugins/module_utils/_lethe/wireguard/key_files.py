@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from .errors import InvalidValue
 from .keys import Key, PrivateKey, PublicKey, generate_preshared_key, generate_private_key
+from .whole_files import write_whole
 
 _SECRET_MODE = 0o600
 _PUBLIC_MODE = 0o644
@@ -108,23 +108,9 @@ def _ensure_access(path: Path, owner: int | None, group: int | None, check: bool
 
 
 def _write(path: Path, text: str, mode: int, owner: int | None, group: int | None, *, replace: bool) -> None:
+    content = f"{text}\n".encode("ascii")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Not replacing: two runs at the same time must not end with two keys.
+        write_whole(path, content, mode=mode, owner=owner, group=group, replace=replace)
     except OSError as error:
         raise InvalidValue(f"{path}", f"cannot be written: {error.strerror}", "create its directory first") from None
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, mode)
-            os.fchown(descriptor, -1 if owner is None else owner, -1 if group is None else group)
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            # Unlike a rename this fails if somebody made the file meanwhile: two runs must not end with two keys.
-            os.link(temporary, path)
-            os.unlink(temporary)
-    except BaseException:
-        os.unlink(temporary)
-        raise

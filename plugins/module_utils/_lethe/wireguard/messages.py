@@ -149,13 +149,14 @@ _PRESHARED_KEY_HEAD = _ATTRIBUTE.pack(36, _PEER_PRESHARED_KEY)
 _FLAGS_HEAD = _ATTRIBUTE.pack(8, _PEER_FLAGS)
 _KEEPALIVE = struct.Struct("=HHH2x")
 _U32 = struct.Struct("=I")
+_PEER_BYTES = 4 + 36 + 8  # of every peer that is sent: the nest's header, the public key, the flags
 # Allowed IPs that still leave room for the rest of the peer and for its removal in the same message.
 _ALLOWED_IPS_BYTES = MESSAGE_BYTES - 512
 
 
 def _peer(public_key: PublicKey, flags: int, rest: bytes) -> bytes:
-    head = b"".join((_PUBLIC_KEY_HEAD, public_key, _FLAGS_HEAD, _U32.pack(flags)))
-    return _ATTRIBUTE.pack(4 + len(head) + len(rest), _NESTED) + head + rest
+    head = _ATTRIBUTE.pack(_PEER_BYTES + len(rest), _NESTED)
+    return b"".join((head, _PUBLIC_KEY_HEAD, public_key, _FLAGS_HEAD, _U32.pack(flags), rest))
 
 
 def encode_peer(peer: Peer) -> list[bytes]:
@@ -164,14 +165,12 @@ def encode_peer(peer: Peer) -> list[bytes]:
     More than one piece only if its allowed IPs do not fit into one message (more than about 1,600).
     """
     first, further = _allowed_ips_pieces(peer.allowed_ips)
-    rest = _PRESHARED_KEY_HEAD + peer.preshared_key
-    if peer.endpoint is not None:
-        rest += _attribute(_PEER_ENDPOINT, peer.endpoint)
-    rest += _KEEPALIVE.pack(6, _PEER_KEEPALIVE, peer.persistent_keepalive) + first
-    pieces = [_peer(peer.public_key, _REPLACE_ALLOWED_IPS, rest)]
+    keepalive = _KEEPALIVE.pack(6, _PEER_KEEPALIVE, peer.persistent_keepalive)
+    endpoint = b"" if peer.endpoint is None else _attribute(_PEER_ENDPOINT, peer.endpoint)
+    rest = b"".join((_PRESHARED_KEY_HEAD, peer.preshared_key, endpoint, keepalive, first))
+    whole = _peer(peer.public_key, _REPLACE_ALLOWED_IPS, rest)
     # Only if it is still there: a removal that came between must not be undone.
-    pieces += [_peer(peer.public_key, _UPDATE_ONLY, piece) for piece in further]
-    return pieces
+    return [whole, *[_peer(peer.public_key, _UPDATE_ONLY, piece) for piece in further]] if further else [whole]
 
 
 def encode_update(
@@ -214,10 +213,11 @@ def encode_reinstatement(peer: Peer) -> list[bytes]:
 
 
 def _allowed_ips_pieces(allowed_ips: AllowedIPs) -> tuple[bytes, list[bytes]]:
+    """The attribute with the allowed IPs, and those with what does not fit into it."""
+    if not allowed_ips:
+        return b"", []
     if len(allowed_ips) <= _ALLOWED_IPS_BYTES:
-        return (
-            _ATTRIBUTE.pack(4 + len(allowed_ips), _PEER_ALLOWED_IPS | _NESTED) + allowed_ips if allowed_ips else b""
-        ), []
+        return _ATTRIBUTE.pack(4 + len(allowed_ips), _PEER_ALLOWED_IPS | _NESTED) + allowed_ips, []
     pieces: list[bytes] = []
     current = bytearray()
     for nest in allowed_ips.nests():

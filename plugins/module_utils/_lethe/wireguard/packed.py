@@ -17,7 +17,7 @@ Addresses are single ones; peers of any other shape (networks, keepalives, endpo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .addresses import AllowedIP
@@ -84,6 +84,11 @@ class PackedPeers(Mapping[PublicKey, Peer]):
 
     def __getitem__(self, public_key: PublicKey) -> Peer:
         return Configuration(self.configurations[public_key]).peer(public_key)
+
+    def among(self, raw_keys: Iterable[bytes]) -> dict[PublicKey, Peer]:
+        """The peers of these public keys."""
+        keys = [bytes.__new__(PublicKey, raw) for raw in raw_keys]
+        return {key: bytes.__new__(Configuration, self.configurations[key]).peer(key) for key in keys}
 
 
 def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ class Peer(NamedTuple):
 
 
 _KEEPALIVE = struct.Struct("=H")
+_ALLOWED_IPS_AT = KEY_BYTES + _KEEPALIVE.size
 
 
 class Configuration(bytes):
@@ -43,8 +44,9 @@ class Configuration(bytes):
 
     def peer(self, public_key: PublicKey) -> Peer:
         (keepalive,) = _KEEPALIVE.unpack_from(self, KEY_BYTES)
-        allowed_ips = AllowedIPs(self[KEY_BYTES + _KEEPALIVE.size :])
-        return Peer(public_key, PresharedKey(self[:KEY_BYTES]), keepalive, allowed_ips)
+        # Without the types' own checks: the layout guarantees them, and there are many peers.
+        preshared_key = bytes.__new__(PresharedKey, self[:KEY_BYTES])
+        return Peer(public_key, preshared_key, keepalive, bytes.__new__(AllowedIPs, self[_ALLOWED_IPS_AT:]))
 
     def __repr__(self) -> str:
         return "<Configuration>"

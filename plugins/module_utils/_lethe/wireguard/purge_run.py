@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import time
 from collections.abc import Container
 from pathlib import Path
@@ -20,6 +19,7 @@ from .errors import LetheError
 from .keys import PublicKey
 from .lock import RUN_DIRECTORY
 from .purge import SESSION_LIMIT, Figures, Memory, idle_after_from, select
+from .whole_files import write_whole
 
 STATE_DIRECTORY = RUN_DIRECTORY / "purge"
 
@@ -87,16 +87,10 @@ def _write_memory(path: Path, memory: Memory) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = path.parent.stat()
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                if os.geteuid() == 0:
-                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-                json.dump(memory.as_json(), file)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        content = json.dumps(memory.as_json()).encode("ascii")
+        directory = path.parent.stat()
+        as_root = os.geteuid() == 0
+        owner, group = (directory.st_uid, directory.st_gid) if as_root else (None, None)
+        write_whole(path, content, owner=owner, group=group)
     except OSError as error:
         raise StateUnusable(path, f"cannot be written ({error.strerror})") from None

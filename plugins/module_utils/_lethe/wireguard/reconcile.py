@@ -14,7 +14,7 @@ from .device import MAX_PEERS, Device
 from .errors import InvalidValue
 from .keys import PresharedKey, PublicKey
 from .packed import PackedPeers
-from .peers import Configuration, Peer, PeerState
+from .peers import Peer, PeerState
 from .plan import SHRINK_LIMIT, Plan, check_shrink, plan_peers
 
 
@@ -49,22 +49,23 @@ def reconcile_peers(
     def plan(states: Iterator[PeerState]) -> Plan:
         return plan_peers(wanted, states, remove_unlisted=remove_unlisted)
 
-    def plan_rest(states: Iterator[PeerState], left: dict[bytes, bytes]) -> Plan:
-        # First all that differs, then what is left of the wanted peers is complete.
-        differing = list(states)
-        rest = {
-            PublicKey(raw): Configuration(configuration).peer(PublicKey(raw)) for raw, configuration in left.items()
-        }
-        made = plan_peers(rest, differing, remove_unlisted=remove_unlisted)
-        made.unchanged += len(wanted) - len(rest)
-        return made
-
     _refuse_own_key(device, wanted)
     limit = None if allow_shrink else shrink_limit
     if isinstance(wanted, PackedPeers):
-        configurations = wanted.configurations
-        return _carry_out(device, lambda: device.compare(configurations, plan_rest), check, limit)
+        return _carry_out(device, lambda: _plan_packed(device, wanted, remove_unlisted), check, limit)
     return _carry_out(device, lambda: device.read(plan), check, limit)
+
+
+def _plan_packed(device: Device, wanted: PackedPeers, remove_unlisted: bool) -> Plan:
+    """As plan_peers, but only over the peers that differ."""
+
+    def plan(states: Iterator[PeerState], left: dict[bytes, bytes]) -> Plan:
+        differing = list(states)  # only then is what is left complete
+        made = plan_peers(wanted.among(left), differing, remove_unlisted=remove_unlisted)
+        made.unchanged += len(wanted) - len(left)
+        return made
+
+    return device.compare(wanted.configurations, plan)
 
 
 def ensure_peer(device: Device, options: PeerOptions, *, check: bool = False) -> Plan:
