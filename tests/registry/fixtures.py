@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from registry.postgresql_server import PostgresqlServer
 from registry.support import Clock, Registry, migrate, seeded
 

@@ -52,8 +52,10 @@ class PostgresqlServer:
             user = pwd.getpwnam(_USER)
             os.chown(self.directory, user.pw_uid, user.pw_gid)
         subprocess.run(
-            ["setpriv", "--no-new-privs", *self._as_user(), programs() / "initdb", "--pgdata", self.data, "--username", _USER, "--auth", "trust"]
-            + ["--encoding", "UTF8", "--locale", "C", "--no-sync"],
+            [
+                *("setpriv", "--no-new-privs", *self._as_user(), programs() / "initdb", "--pgdata", self.data),
+                *("--username", _USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd="/",
@@ -74,8 +76,10 @@ class PostgresqlServer:
         # A child of the tests that dies with them, however they end (SIGQUIT: at once).
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "QUIT", *self._as_user(), programs() / "postgres", "-D", self.data]
-                + ["-c", f"fsync={'on' if self._durable else 'off'}"],
+                [
+                    *("setpriv", "--pdeathsig", "QUIT", *self._as_user(), programs() / "postgres"),
+                    *("-D", self.data, "-c", f"fsync={'on' if self._durable else 'off'}"),
+                ],
                 stdout=log,
                 stderr=log,
                 cwd="/",
@@ -112,9 +116,7 @@ class PostgresqlServer:
         """An empty database, or a copy of another one; returns its name."""
         self._databases += 1
         name = f"registry{self._databases}"
-        self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return name
 
     def drop_database(self, name: str) -> None:

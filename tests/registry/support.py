@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from made_up import key as key_text
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
     accounts,
     credentials,
@@ -33,7 +35,6 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.st
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.vault import Vault
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
-from made_up import key as key_text
 
 T = TypeVar("T")
 

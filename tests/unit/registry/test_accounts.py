@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import pytest
+from registry.support import Registry, key
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import accounts
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import (
     AccountClosed,
@@ -13,8 +15,6 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.er
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import ADDED, REMOVED
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InvalidValue
-
-from registry.support import Registry, key
 
 
 def test_creating_an_account_again_changes_nothing(registry: Registry) -> None:
@@ -40,7 +40,10 @@ def test_a_suspended_accounts_keys_leave_the_gateways_and_come_back_as_they_were
     assert registry.suspend("alice")
     assert not registry.suspend("alice")
     assert set(registry.exported()) == {key(9)}
-    assert {(each.kind, each.public_key) for each in registry.changes(revision)} == {(REMOVED, key(1)), (REMOVED, key(2))}
+    assert {(each.kind, each.public_key) for each in registry.changes(revision)} == {
+        (REMOVED, key(1)),
+        (REMOVED, key(2)),
+    }
 
     revision = registry.position().revision
     assert registry.resume("alice")
@@ -106,7 +109,7 @@ def test_accounts_are_counted_by_state(registry: Registry) -> None:
 
 @pytest.mark.parametrize("value", ["", "x" * 257, "a\nb", "\x00", "\u200b", None, 7, b"alice"])
 def test_what_is_no_account_id_is_refused_without_being_shown(value: object) -> None:
-    with pytest.raises(InvalidValue, match="^account: is not an account id") as problem:
+    with pytest.raises(InvalidValue, match=r"^account: is not an account id") as problem:
         accounts.account_id_from(value)
     assert not value or str(value) not in str(problem.value)
 

@@ -8,6 +8,9 @@ from concurrent.futures import wait
 from functools import partial
 
 import pytest
+from registry.fixtures import MakeRegistry
+from registry.support import Registry, key, register
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import registrations
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import (
     AccountClosed,
@@ -18,9 +21,6 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.er
     KeyUnknown,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import ADDED, REMOVED, Transaction
-
-from registry.fixtures import MakeRegistry
-from registry.support import Registry, key, register
 
 
 def test_a_registration_has_one_address_of_each_family(registry: Registry) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from registry.fixtures import MakeRegistry
+from registry.support import Registry, key
+
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import (
     KeyTaken,
     KeyUnknown,
     RotationConflict,
 )
-
-from registry.fixtures import MakeRegistry
-from registry.support import Registry, key
 
 GRACE = 3600
 
