@@ -142,7 +142,7 @@ class Client:
                 f"addr add {self.inner}/24 dev wg0",
                 "link set eth0 up",
             )
-            run("wg", "setconf", "wg0", "/dev/stdin", text=f"""\
+            run("wg", "setconf", "wg0", "/proc/self/fd/0", text=f"""\
                 [Interface]
                 PrivateKey = {private_key.text}
                 [Peer]
