@@ -197,8 +197,9 @@ def exported(tx: Transaction) -> Iterator[Registration]:
         .where(accounts.c.state == "active")
         .execution_options(yield_per=_EXPORT_ROWS)
     )
-    for row in tx.connection.execute(query):
-        yield _registration(tx, row)
+    with tx.connection.execute(query) as rows:  # closed also when the caller stops half-way
+        for row in rows:
+            yield _registration(tx, row)
 
 
 def _find(tx: Transaction, public_key: PublicKey) -> Row[Any] | None:

@@ -39,6 +39,7 @@ history = Table(
     Column("one", SmallInteger, primary_key=True),
     Column("epoch", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("secrets", LargeBinary),  # what tells the secrets file that this was made with; NULL until its first use
 )
 
 accounts = Table(

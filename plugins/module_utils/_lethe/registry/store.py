@@ -9,6 +9,7 @@ and answers after the commit: many durable answers for one fsync. PostgreSQL: a 
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
 import threading
@@ -150,7 +151,32 @@ def open_store(environment: Environment) -> Store:
         raise DatabaseUnusable(
             "the registry's database is not there or has no schema; create or upgrade it with: lethe registry migrate"
         ) from None
+    try:
+        _check_secrets(engine, environment.vault)
+    except BaseException:
+        engine.dispose()
+        raise
     return SqliteStore(engine, environment) if engine.dialect.name == "sqlite" else PostgresqlStore(engine, environment)
+
+
+def _check_secrets(engine: Engine, vault: Vault) -> None:
+    """With other secrets every account would be unknown, and every resting address free: nobody would notice.
+
+    Raises DatabaseUnusable.
+    """
+    kept = select(schema.history.c.secrets)
+    with engine.connect() as connection:
+        known = connection.execute(kept).scalar_one()
+    if known is None:
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():
+            first = update(schema.history).where(schema.history.c.secrets.is_(None))
+            connection.execute(first.values(secrets=vault.fingerprint))
+            known = connection.execute(kept).scalar_one()
+    if known != vault.fingerprint:
+        raise DatabaseUnusable(
+            "the secrets file is not the one that this database was made with; "
+            "give that one back (setting secrets_file), or start with an empty database"
+        )
 
 
 def connect(database: str) -> Engine:
@@ -159,7 +185,9 @@ def connect(database: str) -> Engine:
         url = make_url(database)
     except ArgumentError:
         url = None
-    if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+    backend = "" if url is None else url.get_backend_name()
+    # A path: in memory, each of our connections would have a database of its own.
+    if url is None or not (backend == "postgresql" or (backend == "sqlite" and os.path.isabs(url.database or ""))):
         raise InvalidValue(
             "database", "is not a supported URL", "write sqlite:////absolute/path or postgresql://user@host/name"
         )

@@ -36,6 +36,8 @@ class Vault:
         self._address = derive(b"lethe address")
         self._token = derive(b"lethe token")
         self._box = SecretBox(derive(b"lethe psk"))
+        self.fingerprint = derive(b"lethe vault")
+        """Tells one vault from another, and nothing else."""
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vault:

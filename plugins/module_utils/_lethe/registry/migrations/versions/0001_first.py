@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("one", sa.SmallInteger, nullable=False),
         sa.Column("epoch", sa.Text, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("secrets", sa.LargeBinary),
         sa.PrimaryKeyConstraint("one", name="pk_history"),
     )
     op.bulk_insert(history, [{"one": 1, "epoch": secrets.token_hex(16), "revision": 0}])
