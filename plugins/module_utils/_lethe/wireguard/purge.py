@@ -38,6 +38,7 @@ _SECOND = 1_000_000_000
 _STEP = _SECOND // 10  # a change of the clocks' difference between two runs that is more than slewing
 _SLACK = _SECOND  # how far a stamp may lie outside its segment: a dump is read after the clocks are
 _FORMAT = 1
+_SALT_BYTES = 16
 
 
 def idle_after_from(value: int) -> int:
@@ -90,7 +91,7 @@ class Figures:
 class Memory:
     """What one run leaves to the next."""
 
-    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(_SALT_BYTES), repr=False)
     last_run: int | None = None  # ns of CLOCK_BOOTTIME
     segments: tuple[Segment, ...] = ()  # oldest first
     sightings: Mapping[str, int] = field(default_factory=dict)  # keyed hash -> ns of CLOCK_BOOTTIME first seen
@@ -112,13 +113,32 @@ class Memory:
         """Raises ValueError, KeyError or TypeError if it is not what as_json gave."""
         if document["format"] != _FORMAT:
             raise ValueError("another format")
+        salt = bytes.fromhex(document["salt"])
+        if len(salt) != _SALT_BYTES:
+            raise ValueError("another salt")
+        last_run, figures = document["last_run"], document["figures"]
         return cls(
-            salt=bytes.fromhex(document["salt"]),
-            last_run=document["last_run"],
-            segments=tuple(Segment(*segment) for segment in document["segments"]),
-            sightings={str(name): int(seen) for name, seen in document["sightings"].items()},
-            figures=Figures(**document["figures"]) if document["figures"] else None,
+            salt=salt,
+            last_run=None if last_run is None else _whole(last_run),
+            segments=tuple(
+                Segment(_whole(start), None if end is None else _whole(end), _whole(offset))
+                for start, end, offset in document["segments"]
+            ),
+            sightings={name: _whole(seen) for name, seen in document["sightings"].items()},
+            figures=None if figures is None else Figures(**{name: _number(value) for name, value in figures.items()}),
         )
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if value is not None and not isinstance(value, (int, float)):
+        raise TypeError("not a number")
+    return value
 
 
 class Selection(NamedTuple):

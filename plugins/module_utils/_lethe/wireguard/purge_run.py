@@ -69,7 +69,7 @@ def read_memory(path: Path) -> Memory | None:
         return None
     except OSError as error:
         raise StateUnusable(path, f"cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StateUnusable(path, "is not what a purge run writes") from None
 
 
