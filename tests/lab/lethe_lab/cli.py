@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from .errors import LabError
 from .fleet import Fleet
-from .hosts import HOSTS, Host, host_named
+from .hosts import HOSTS, USUAL, Host, host_named
 from .inventory import inventory
 from .monitor import connect_unix
 from .settings import Settings
@@ -29,30 +29,31 @@ NAME
     lab - real Debian machines with a real WireGuard kernel, for tests, the demo and people
 
 SYNOPSIS
-    tests/lab/lab up [--cold] [--owner PID]
+    tests/lab/lab up [--cold] [--owner PID] [NAME...]
     tests/lab/lab down | status | inventory | clean
     tests/lab/lab ssh NAME [COMMAND...]
     tests/lab/lab console NAME
     tests/lab/lab reset NAME
 
 DESCRIPTION
-    Three virtual machines run Debian 12 under QEMU: gateway1, gateway2 and client1. Each has two network
-    devices: eth0 leads to SSH on a port of 127.0.0.1 and to nothing else; eth1 is the network "wan", which joins
-    the three: gateway1 10.99.0.1 and 2001:db8:99::1, gateway2 .2 and ::2, client1 .10 and ::10.
-    Machines start fresh after each `lab down`, and keep their disks over a reboot in between.
+    Virtual machines run Debian 12 under QEMU: gateway1, gateway2, client1, and registry1 where it is asked for. Each
+    has two network devices: eth0 leads to SSH on a port of 127.0.0.1 and to nothing else; eth1 is the network "wan",
+    which joins them: gateway1 10.99.0.1 and 2001:db8:99::1, gateway2 .2 and ::2, registry1 .5 and ::5, client1 .10
+    and ::10. Machines start fresh after each `lab down`, and keep their disks over a reboot in between.
 """
 
 _COMMANDS = """\
 COMMANDS
-    up          Start what does not run yet, after building the image if it changed (two minutes, once), and
-                wait until every machine can be used. --cold boots the machines even where their saved state could
-                be restored. --owner PID ties the fleet to a process: when that ends, so does the fleet.
+    up          Start what does not run yet of these machines (by default gateway1, gateway2 and client1), after
+                building the image if it changed (two minutes, once), and wait until they can be used. --cold boots
+                them even where their saved state could be restored. --owner PID ties the fleet to a process: when
+                that ends, so does the fleet.
     down        Stop the fleet and throw its disks away. Also cleans up after a crash.
     ssh         Log in as root, or run a command; its exit status is passed on.
     console     The machine's serial console, with a root shell; ends with Ctrl-]. Works when SSH does not.
                 Without a terminal: print what the console has shown since the machine started.
     reset       Press the reset button and wait for the machine to come back.
-    status      One line per machine. Exit status 0: all run; 3: not all.
+    status      One line per machine. Exit status 0: the usual ones run, and those that were asked for; 3: not all.
     inventory   Print an Ansible inventory (inventories/lab/ uses it).
     clean       down, then delete the image, the kernels and the saved states (.cache/lab).
 
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up")
     up.add_argument("--cold", action="store_true")
     up.add_argument("--owner", type=int, metavar="PID")
+    up.add_argument("hosts", metavar="NAME", type=_host, nargs="*", default=USUAL)
     for name in ("down", "status", "clean"):
         commands.add_parser(name)
     listing = commands.add_parser("inventory")
@@ -120,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, fleet: Fleet, settings: Settings) -> int:
     match options.action:
         case "up":
-            fleet.up(cold=options.cold, owner=options.owner)
+            fleet.up(options.hosts, cold=options.cold, owner=options.owner)
         case "down":
             print("the lab is down" if fleet.down() else "the lab was not running", file=sys.stderr)
         case "clean":
@@ -154,14 +156,12 @@ def _print_status(fleet: Fleet) -> int:
         state = f"running  pid {pid}  SSH 127.0.0.1:{ports.get(host.name, '?')}" if pid else "stopped"
         print(f"{host.name:10}{host.wan_ipv4:12}{host.wan_ipv6:18}{state}")
     print(f"{'wan':40}{'running  pid ' + str(pids['wan']) if pids['wan'] else 'stopped'}")
-    return 0 if all(pids.values()) else 3
+    expected = {"wan", *ports, *(host.name for host in USUAL)}
+    return 0 if all(pids[name] for name in expected) else 3
 
 
 def _print_inventory(fleet: Fleet) -> None:
     record = fleet.record()
-    missing = [host.name for host in HOSTS if host.name not in record.ports]
-    if missing:
-        raise LabError(f"not started yet: {', '.join(missing)}. Start with: tests/lab/lab up")
     print(json.dumps(inventory(record.image, record.ports), indent=2))
 
 

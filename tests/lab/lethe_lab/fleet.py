@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,16 @@ from .accelerator import choose_accelerator, qemu_version
 from .cache import built, digest_of, locked
 from .commands import require, run
 from .errors import LabError
-from .hosts import HOSTS, Host
+from .hosts import HOSTS, USUAL, Host
 from .image import Image, build_image
 from .machine import HUB_SOCKET, Machine, hardware, hub_pid_file, pid_file, pid_files, wan_socket
 from .settings import Settings
 
 Progress = Callable[[str], None]
 
-# The name of the saved state inside a machine's disk.
+# The name of the saved state inside a machine's disk, and that of the disk where it is kept.
 _SAVED_STATE = "booted"
+_SAVED_DISK = "disk.qcow2"
 
 # Seconds until a machine must greet. Booting takes 10 to 20 on an idle computer.
 _BOOT_SECONDS = 300
@@ -95,8 +96,8 @@ class Fleet:
 
     # -- up
 
-    def up(self, cold: bool = False, owner: int | None = None) -> None:
-        """Bring every machine up; machines that already run stay as they are.
+    def up(self, hosts: Sequence[Host] = USUAL, cold: bool = False, owner: int | None = None) -> None:
+        """Bring these machines up; machines that already run stay as they are.
 
         With cold, machines boot even where a saved state could be restored. With owner, a process id, the
         fleet goes down when that process ends.
@@ -112,7 +113,7 @@ class Fleet:
                 record = Record(image, accelerator, {})
             if owner is not None or process.find(hub_pid_file(self._run)) is None:
                 self._start_network(owner)
-            machines = [Machine(host, self._run, image) for host in HOSTS]
+            machines = [Machine(host, self._run, image) for host in hosts]
             stopped = [machine for machine in machines if machine.pid() is None]
             if not stopped:
                 self._progress("the lab is already running")
@@ -121,18 +122,19 @@ class Fleet:
         self._progress("the lab is up")
 
     def _start(self, machines: Sequence[Machine], accelerator: str, record: Record, cold: bool) -> None:
-        """Start machines from their saved states where there are any, else by booting, and then save them."""
-        saved = None if cold else self._saved_states(record.image, accelerator)
-        restore = saved is not None and saved.is_dir()
-        self._progress(
-            f"{'restoring' if restore else 'booting'} {', '.join(machine.host.name for machine in machines)}"
-            f" under {accelerator.upper()}, {self._settings.cpus} CPU and {self._settings.memory} MiB each"
-        )
-        if saved is not None and restore and self._restore(machines, accelerator, saved, record):
-            return
-        self._boot(machines, accelerator, record)
-        if saved is not None and len(machines) == len(HOSTS):
-            self._save(machines, record, saved)
+        """Start machines from their saved states where there are any, else by booting, and then save them.
+
+        Under KVM booting is about as fast as restoring.
+        """
+        self._progress(f"under {accelerator.upper()}, {self._settings.cpus} CPU and {self._settings.memory} MiB each:")
+        states = {} if cold or accelerator == "kvm" else {each: self._state(each, accelerator) for each in machines}
+        saved = [machine for machine in machines if machine in states and states[machine].is_dir()]
+        if saved and not self._restore(saved, accelerator, states, record):
+            saved = []
+        booting = [machine for machine in machines if machine not in saved]
+        if booting:
+            self._boot(booting, accelerator, record)
+            self._save([machine for machine in booting if machine in states], record, states)
 
     def _start_network(self, owner: int | None) -> None:
         file = hub_pid_file(self._run)
@@ -155,6 +157,8 @@ class Fleet:
             time.sleep(0.02)
 
     def _boot(self, machines: Sequence[Machine], accelerator: str, record: Record) -> None:
+        self._progress(f"booting {_names(machines)}")
+
         def boot(machine: Machine) -> None:
             shutil.rmtree(machine.directory, ignore_errors=True)
             machine.directory.mkdir(parents=True)
@@ -187,20 +191,22 @@ class Fleet:
 
     # -- saved states
 
-    def _saved_states(self, image: Image, accelerator: str) -> Path | None:
-        """Where the state of freshly booted machines is kept, or None where it is not worth it.
+    def _state(self, machine: Machine, accelerator: str) -> Path:
+        """Where the state of a machine that has just booted is kept.
 
         QEMU loads a state only into the very machine that it was saved from, so everything the machine
-        consists of is in the name. Under KVM booting is about as fast.
+        consists of is in the name.
         """
-        if accelerator == "kvm":
-            return None
-        options = [option for host in HOSTS for option in hardware(host, image, self._settings, accelerator)]
-        return self._settings.cache / "states" / digest_of(qemu_version(), str(image.root), Path(__file__), *options)
+        options = hardware(machine.host, machine.image, self._settings, accelerator)
+        name = digest_of(qemu_version(), str(machine.image.root), Path(__file__), *options)
+        return self._settings.cache / "states" / machine.host.name / name
 
-    def _save(self, machines: Sequence[Machine], record: Record, target: Path) -> None:
-        def collect(work: Path) -> None:
-            def save(machine: Machine) -> None:
+    def _save(self, machines: Sequence[Machine], record: Record, states: Mapping[Machine, Path]) -> None:
+        if not machines:
+            return
+
+        def save(machine: Machine) -> None:
+            def collect(work: Path) -> None:
                 # Stopped for as long as the disk and the memory in it are copied together.
                 with machine.monitor() as monitor:
                     monitor.execute("stop")
@@ -208,38 +214,42 @@ class Fleet:
                         failure = monitor.human(f"savevm {_SAVED_STATE}").strip()
                         if failure:
                             raise LabError(f"{machine.host.name}: QEMU could not save its state: {failure}")
-                        _copy(machine.disk, work / machine.disk_name)
+                        _copy(machine.disk, work / _SAVED_DISK)
                         monitor.human(f"delvm {_SAVED_STATE}")
                     finally:
                         monitor.execute("cont")
                 machine.refresh(record.ports[machine.host.name])
 
-            self._each(save, machines)
+            built(states[machine], collect)
 
-        built(target, collect)
-        self._progress("saved the booted machines: the next start takes seconds")
+        self._each(save, machines)
+        self._progress("saved what has booted: the next start takes seconds")
 
-    def _restore(self, machines: Sequence[Machine], accelerator: str, saved: Path, record: Record) -> bool:
-        """Start machines from their saved state; false, with nothing left running of them, if that fails."""
+    def _restore(
+        self, machines: Sequence[Machine], accelerator: str, states: Mapping[Machine, Path], record: Record
+    ) -> bool:
+        """Start machines from their saved states; false, with nothing left running of them, if that fails."""
+        self._progress(f"restoring {_names(machines)}")
 
         def restore(machine: Machine) -> None:
+            saved = states[machine]
+            os.utime(saved)
             shutil.rmtree(machine.directory, ignore_errors=True)
             machine.directory.mkdir(parents=True)
-            _copy(saved / machine.disk_name, machine.disk)
+            _copy(saved / _SAVED_DISK, machine.disk)
             machine.start(self._settings, accelerator, load_state=_SAVED_STATE)
             port = self._reached(machine, record)
             machine.wait_for_ssh(port, _RESTORE_SECONDS)
             machine.refresh(port)
             self._progress(f"{machine.host.name} is running: SSH at 127.0.0.1 port {port}")
 
-        os.utime(saved)
         try:
             self._each(restore, machines)
         except LabError as error:
             self._progress(f"restoring failed, so the machines boot instead ({error})")
             for machine in machines:
                 process.stop(pid_file(self._run, machine.host.name))
-            shutil.rmtree(saved, ignore_errors=True)
+                shutil.rmtree(states[machine], ignore_errors=True)
             return False
         return True
 
@@ -270,6 +280,10 @@ class Fleet:
         time.sleep(1)  # until the machine that was there before no longer greets
         machine.wait_for_ssh(port, _BOOT_SECONDS)
         self._progress(f"{host.name} is {machine.wait_until_booted(port)}")
+
+
+def _names(machines: Sequence[Machine]) -> str:
+    return ", ".join(machine.host.name for machine in machines)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ class Host:
     name: str
     group: str
     number: int
+    usual: bool = True  # whether `lab up` starts it without being told
 
     @property
     def wan_ipv4(self) -> str:
@@ -38,7 +39,9 @@ HOSTS = (
     Host("gateway1", "gateways", 1),
     Host("gateway2", "gateways", 2),
     Host("client1", "clients", 10),
+    Host("registry1", "registries", 5, usual=False),
 )
+USUAL = tuple(host for host in HOSTS if host.usual)
 
 # Where the machines' default routes point: as on a real gateway, the uplink is the public interface.
 # Nothing answers there, and nothing of the lab reaches another network.

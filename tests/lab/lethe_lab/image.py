@@ -29,6 +29,9 @@ PACKAGES = [
     *("wireguard-tools", "conntrack", "tcpdump"),
 ]
 
+# What roles install when they are told to. The machines have it, and all that it needs, as packages only.
+INSTALLABLE = ["openssl", "postgresql"]
+
 # Room for what tests install, beyond the image's own files. MiB; the file is sparse.
 FREE_SPACE = 2048
 
@@ -118,11 +121,17 @@ def package_sources() -> str:
 
 
 def debootstrap(rootfs: Path, log: Path) -> None:
-    """Install the packages into an empty directory."""
+    """Install the packages into an empty directory, and put those that can be installed later beside them."""
+    later = (
+        'set -e; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" directory="$1/var/lib/lab-packages";'
+        ' mkdir -p "$directory/partial"; apt-get --quiet --yes --no-install-recommends --download-only -o Dir::Cache::archives="$directory"'
+        f' install {" ".join(INSTALLABLE)}; rm -rf "$directory/partial" "$directory/lock"'
+    )
     run(
         "mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
         "--aptopt=Acquire::Check-Valid-Until \"false\"",
+        f"--customize-hook={later}",
         SUITE, rootfs, "-",
         stdin=package_sources(), log=log,
     )  # fmt: skip

@@ -15,11 +15,14 @@ from .machine import ssh_options
 
 
 def inventory(image: Image, ports: Mapping[str, int]) -> dict[str, Any]:
-    """Groups and host variables; role variables belong in group_vars beside the inventory, not here."""
-    groups: dict[str, Any] = {}
+    """Groups and host variables; role variables belong in group_vars beside the inventory, not here.
+
+    Every group is there; hosts are those that have a port.
+    """
+    groups: dict[str, Any] = {host.group: {"hosts": []} for host in HOSTS}
     hostvars = {}
-    for host in HOSTS:
-        groups.setdefault(host.group, {"hosts": []})["hosts"].append(host.name)
+    for host in (host for host in HOSTS if host.name in ports):
+        groups[host.group]["hosts"].append(host.name)
         hostvars[host.name] = {
             "ansible_host": "127.0.0.1",
             "ansible_port": ports[host.name],

@@ -120,11 +120,6 @@ class Machine:
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
 
-    @property
-    def disk_name(self) -> str:
-        """The disk's name among those of other machines."""
-        return f"{self.host.name}.qcow2"
-
     def pid(self) -> int | None:
         return process.find(pid_file(self.run, self.host.name))
 

@@ -19,7 +19,7 @@ from lab.lethe_lab import kernel_vm, process
 from lab.lethe_lab.cache import built, digest_of
 from lab.lethe_lab.errors import LabError
 from lab.lethe_lab.fleet import Record
-from lab.lethe_lab.hosts import HOSTS, host_named, hosts_file
+from lab.lethe_lab.hosts import HOSTS, USUAL, host_named, hosts_file
 from lab.lethe_lab.hub import Switch
 from lab.lethe_lab.image import Image
 from lab.lethe_lab.inventory import inventory
@@ -179,9 +179,16 @@ def test_inventory_has_every_host_in_its_group() -> None:
     listing = inventory(IMAGE, {host.name: 2200 + host.number for host in HOSTS})
     assert listing["gateways"]["hosts"] == ["gateway1", "gateway2"]
     assert listing["clients"]["hosts"] == ["client1"]
+    assert listing["registries"]["hosts"] == ["registry1"]
     client = listing["_meta"]["hostvars"]["client1"]
     assert (client["ansible_port"], client["lab_wan_ipv4"]) == (2210, "10.99.0.10")
     assert "StrictHostKeyChecking=yes" in listing["all"]["vars"]["ansible_ssh_common_args"]
+
+
+def test_inventory_has_no_host_that_was_not_started_but_its_group() -> None:
+    listing = inventory(IMAGE, {host.name: 2200 for host in USUAL})
+    assert listing["registries"]["hosts"] == []
+    assert "registry1" not in listing["_meta"]["hostvars"]
 
 
 def test_hosts_file_names_every_machine_by_both_addresses() -> None:
