@@ -124,7 +124,8 @@ def debootstrap(rootfs: Path, log: Path) -> None:
     """Install the packages into an empty directory, and put those that can be installed later beside them."""
     later = (
         'set -e; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" directory="$1/var/lib/lab-packages";'
-        ' mkdir -p "$directory/partial"; apt-get --quiet --yes --no-install-recommends --download-only -o Dir::Cache::archives="$directory"'
+        ' mkdir -p "$directory/partial";'
+        ' apt-get --quiet --yes --no-install-recommends --download-only -o Dir::Cache::archives="$directory"'
         f' install {" ".join(INSTALLABLE)}; rm -rf "$directory/partial" "$directory/lock"'
     )
     run(
