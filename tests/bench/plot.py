@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 INK, FAINT, GRID, PAPER = "#1d2733", "#66717e", "#e6e9ed", "#ffffff"
 LETHE = "#0b6e69"
-COLOURS = {"wg": "#d1701c", "pyroute2": "#7a5ea8", "shell loop": "#a23b4a", "kernel alone": "#8a949f"}
+COLOURS = {"lethe, JSON": "#5fa8a3", "wg": "#d1701c", "pyroute2": "#7a5ea8", "shell loop": "#a23b4a", "kernel alone": "#8a949f"}
 WHAT = {
     "load": "from no peers to all",
     "no-op": "compare, nothing differs",
@@ -41,7 +41,7 @@ def _size(peers: float, _: object = None) -> str:
 def _time(us: float, _: object = None) -> str:
     if us < 1000:
         return f"{us:g} µs"
-    return f"{us / 1000:g} ms"
+    return f"{us / 1000:g} ms" if us < 1e6 else f"{us / 1e6:g} s"
 
 
 def _spread(wanted: list[float]) -> list[float]:
@@ -81,7 +81,7 @@ def _panel(axes: Axes, case: str, series: dict[str, list[tuple[int, float]]], li
     for (contender, colour, peers, us), place in zip(ends, places, strict=True):
         number = f"{us:,.1f}" if us < 100 else f"{us:,.0f}"
         axes.annotate(
-            f"{contender if contender != 'lethe' else 'Lethe'}  {number}",
+            f"{contender.replace('lethe', 'Lethe')}  {number}",
             xy=(peers, us),
             xytext=(1.06, place),
             textcoords="axes fraction",

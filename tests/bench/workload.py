@@ -8,6 +8,7 @@
 
 A workload is a directory with two sets of peers, ``before`` and ``after`` a change of 1 %:
 
+    before.packed after.packed   Lethe's packed peers
     before.jsonl  after.jsonl    Lethe and pyroute2: one JSON object per line
     before.conf   after.conf     wg setconf, wg syncconf
     before.tsv    after.tsv      the shell loop: public key, preshared key, allowed IPs
@@ -35,6 +36,8 @@ CHANGED_SHARE = 100  # one peer in this many differs between `before` and `after
 IDLE_SHARE = 10  # one peer in this many is idle when a purge is measured
 
 RECORD = struct.Struct("=32s32s4s16s")
+# Of packed peers with preshared key, IPv4 and IPv6 (_lethe/wireguard/packed.py); their records are RECORD.
+PACKED_HEADER = struct.Struct(">8sII")
 ULA = bytes.fromhex("fd1e74e00001")
 
 
@@ -115,7 +118,9 @@ def _write_set(directory: Path, name: str, peers: list[BenchPeer]) -> str:
         (directory / f"{name}.conf").open("w") as conf,
         (directory / f"{name}.tsv").open("w") as tsv,
         (directory / f"{name}.raw").open("wb") as raw,
+        (directory / f"{name}.packed").open("wb") as packed,
     ):
+        packed.write(PACKED_HEADER.pack(b"LETHEPP1", 0b111, len(peers)))
         conf.write(f"[Interface]\nPrivateKey = {base64_text(private_key())}\n")
         for peer in peers:
             public_key, preshared_key = base64_text(peer.public_key), base64_text(peer.preshared_key)
@@ -129,6 +134,7 @@ def _write_set(directory: Path, name: str, peers: list[BenchPeer]) -> str:
             )
             tsv.write(f"{public_key}\t{preshared_key}\t{','.join(allowed_ips)}\n")
             raw.write(RECORD.pack(*peer))
+            packed.write(RECORD.pack(*peer))
             digest_lines.append((public_key, preshared_key, ",".join(allowed_ips), "off"))
     return state_digest(digest_lines)
 
