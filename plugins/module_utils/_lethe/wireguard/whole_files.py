@@ -28,7 +28,8 @@ def write_whole(
     try:
         with open(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
-            os.fchown(descriptor, -1 if owner is None else owner, -1 if group is None else group)
+            if owner is not None or group is not None:  # sandboxed services may not call it, not even to change nothing
+                os.fchown(descriptor, -1 if owner is None else owner, -1 if group is None else group)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
