@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import Row, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
@@ -191,12 +191,9 @@ def remove_due(tx: Transaction, most: int) -> int:
 
 def exported(tx: Transaction) -> Iterator[Registration]:
     """All registrations of active accounts: what gateways should have. No account is among it."""
-    query = (
-        select(registrations)
-        .join(accounts, accounts.c.account == registrations.c.account)
-        .where(accounts.c.state == "active")
-        .execution_options(yield_per=_EXPORT_ROWS)
-    )
+    # Not a join: SQLite would go from account to account and jump about in the registrations.
+    active = exists().where(accounts.c.account == registrations.c.account, accounts.c.state == "active")
+    query = select(registrations).where(active).execution_options(yield_per=_EXPORT_ROWS)
     with tx.connection.execute(query) as rows:  # closed also when the caller stops half-way
         for row in rows:
             yield _registration(tx, row)
