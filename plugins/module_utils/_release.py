@@ -54,9 +54,9 @@ def replace_link(link: Path, target: str) -> bool:
     if link.is_symlink() and os.readlink(link) == target:
         return False
     if link.is_dir() and not link.is_symlink():
-        raise ReleaseError(f'{link} is a directory and not a link of this role: move it away')
+        raise ReleaseError(f"{link} is a directory and not a link of this role: move it away")
     link.parent.mkdir(parents=True, exist_ok=True)
-    new = link.with_name(f'.{link.name}.new')
+    new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     os.replace(new, link)
@@ -72,23 +72,23 @@ class Releases:
 
     @property
     def current(self) -> Path:
-        return self.root / 'current'
+        return self.root / "current"
 
     def path(self, digest: str) -> Path:
-        return self.root / 'releases' / digest
+        return self.root / "releases" / digest
 
     def is_complete(self, digest: str) -> bool:
-        return (self.path(digest) / 'complete').exists()
+        return (self.path(digest) / "complete").exists()
 
     def complete(self) -> list[str]:
-        return sorted(marker.parent.name for marker in self.root.glob('releases/*/complete'))
+        return sorted(marker.parent.name for marker in self.root.glob("releases/*/complete"))
 
     def in_use(self) -> str | None:
         """The digest of the release that C(current) and the command lead to; C(None) if anything of it is missing."""
         if not self.current.is_symlink() or not self.command.is_symlink():
             return None
         digest = Path(os.readlink(self.current)).name
-        leads_here = os.readlink(self.command) == str(self.current / 'bin' / 'lethe')
+        leads_here = os.readlink(self.command) == str(self.current / "bin" / "lethe")
         return digest if leads_here and self.is_complete(digest) else None
 
     def unpack(self, digest: str, archive: Path, checksum: str) -> None:
@@ -98,47 +98,52 @@ class Releases:
         """
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != checksum:
-            raise ReleaseError(f'{archive} was damaged on its way: its SHA-256 is {found} instead of {checksum}; run the play again')
+            raise ReleaseError(
+                f"{archive} was damaged on its way: its SHA-256 is {found} instead of {checksum}; run the play again"
+            )
         release = self.path(digest)
         if release.exists():  # an earlier attempt that did not get to its end
             shutil.rmtree(release)
         release.mkdir(parents=True)
         with tarfile.open(archive) as tar:
-            tar.extractall(release)  # our own archive, with the checksum that the controller gave
-        lib = release / 'lib'
+            tar.extractall(release)  # noqa: S202 - our own archive, with the checksum that the controller gave
+        lib = release / "lib"
         compileall.compile_dir(lib, quiet=2)  # only what the controller's Python could not compile for this one
 
-        environment = release / 'venv'
+        environment = release / "venv"
         venv.EnvBuilder(symlinks=True, with_pip=False).create(environment)
-        (site_packages,) = environment.glob('lib/python3.*/site-packages')
-        (site_packages / 'lethe.pth').write_text(f'{lib}\n')
+        (site_packages,) = environment.glob("lib/python3.*/site-packages")
+        (site_packages / "lethe.pth").write_text(f"{lib}\n")
 
-        launcher = release / 'bin' / 'lethe'
+        launcher = release / "bin" / "lethe"
         launcher.parent.mkdir()
-        launcher.write_text(LAUNCHER.format(python=environment / 'bin' / 'python'))
+        launcher.write_text(LAUNCHER.format(python=environment / "bin" / "python"))
         launcher.chmod(0o755)
         self.try_out(launcher)
 
         os.sync()  # a release that is called complete is so after a power cut, too
-        (release / 'complete').touch()
+        (release / "complete").touch()
 
     @staticmethod
     def try_out(launcher: Path) -> None:
-        result = subprocess.run([str(launcher), '--version'], capture_output=True, text=True, check=False)
+        result = subprocess.run([str(launcher), "--version"], capture_output=True, text=True, check=False)
         if result.returncode != 0:
             detail = (result.stderr or result.stdout).strip()
-            raise ReleaseError(f'the new release does not run on this host, the one in use was left alone: {launcher} --version: {detail}')
+            raise ReleaseError(
+                f"the new release does not run on this host, the one in use was left alone: {launcher} --version:"
+                f" {detail}"
+            )
 
     def use(self, digest: str) -> bool:
         """Switches to a release. Returns whether that changed anything."""
-        switched = replace_link(self.current, f'releases/{digest}')
-        linked = replace_link(self.command, str(self.current / 'bin' / 'lethe'))
+        switched = replace_link(self.current, f"releases/{digest}")
+        linked = replace_link(self.command, str(self.current / "bin" / "lethe"))
         return switched or linked
 
     def prune(self, keep: int) -> list[str]:
         """Removes all but the C(keep) newest releases, never the one in use. Returns the digests of those removed."""
         in_use = self.in_use()
-        others = [path for path in (self.root / 'releases').iterdir() if path.name != in_use]
+        others = [path for path in (self.root / "releases").iterdir() if path.name != in_use]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         surplus = others[max(keep - 1, 0) :]
         for path in surplus:
@@ -149,10 +154,10 @@ class Releases:
 def describe(releases: Releases) -> dict[str, t.Any]:
     """What the controller has to know to decide what this host lacks."""
     return {
-        'python': '{0}.{1}'.format(*sys.version_info[:2]),
-        'machine': platform.machine(),
-        'in_use': releases.in_use(),
-        'complete': releases.complete(),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "machine": platform.machine(),
+        "in_use": releases.in_use(),
+        "complete": releases.complete(),
     }
 
 
@@ -165,8 +170,8 @@ def install(releases: Releases, digest: str, archive: Path | None, checksum: str
     with readable_by_all():
         if not releases.is_complete(digest):
             if archive is None or checksum is None:
-                raise ReleaseError(f'release {digest} is not on this host and no archive was given')
+                raise ReleaseError(f"release {digest} is not on this host and no archive was given")
             releases.unpack(digest, archive, checksum)
         changed = releases.use(digest)
     removed = releases.prune(keep)
-    return {'changed': changed or bool(removed), 'before': before, 'in_use': releases.in_use(), 'removed': removed}
+    return {"changed": changed or bool(removed), "before": before, "in_use": releases.in_use(), "removed": removed}

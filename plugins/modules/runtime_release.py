@@ -93,31 +93,31 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._release import ReleaseError, Releases, describe, install
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            'root': {'type': 'path', 'default': '/opt/lethe'},
-            'command': {'type': 'path', 'default': '/usr/local/bin/lethe'},
-            'keep': {'type': 'int', 'default': 2},
-            'lock': {'type': 'path'},
-            'cache_dir': {'type': 'path'},
-            'wheels_dir': {'type': 'path'},
-            'digest': {'type': 'str'},
-            'archive': {'type': 'path'},
-            'checksum': {'type': 'str', 'no_log': False},
+            "root": {"type": "path", "default": "/opt/lethe"},
+            "command": {"type": "path", "default": "/usr/local/bin/lethe"},
+            "keep": {"type": "int", "default": 2},
+            "lock": {"type": "path"},
+            "cache_dir": {"type": "path"},
+            "wheels_dir": {"type": "path"},
+            "digest": {"type": "str"},
+            "archive": {"type": "path"},
+            "checksum": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
     options = module.params
-    releases = Releases(Path(options['root']), Path(options['command']))
-    if options['digest'] is None:
+    releases = Releases(Path(options["root"]), Path(options["command"]))
+    if options["digest"] is None:
         module.exit_json(changed=False, host=describe(releases))
-    archive = Path(options['archive']) if options['archive'] else None
+    archive = Path(options["archive"]) if options["archive"] else None
     try:
-        module.exit_json(**install(releases, options['digest'], archive, options['checksum'], options['keep']))
+        module.exit_json(**install(releases, options["digest"], archive, options["checksum"], options["keep"]))
     except (ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,6 +104,3 @@ class Client:
             if answered is not None:
                 return answered
         return None
-
-    def reach_all(self, gateways: Iterable[Gateway]) -> dict[str, float | None]:
-        return {gateway.name: self.reach(gateway.tunnel_ipv4) for gateway in gateways}

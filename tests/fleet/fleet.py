@@ -9,7 +9,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +50,18 @@ def start_playbook(*arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def recap_of(run: subprocess.Popen[str]) -> Recap:
-    """Wait for a playbook. Raises CommandFailed with its output if it did not succeed on at least one host."""
-    output, _ = run.communicate()
+def recap_of(run: subprocess.Popen[str], watch: Callable[[str], None] = lambda line: None) -> Recap:
+    """Wait for a playbook; `watch` gets each line as it comes.
+
+    Raises CommandFailed with the output if it did not succeed on at least one host.
+    """
+    assert run.stdout is not None
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        watch(line)
+    run.wait()
+    output = "".join(lines)
     hosts = {
         found[1]: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", found[2])}
         for found in re.finditer(r"^(\S+)\s+: (ok=.*)$", output, re.MULTILINE)
@@ -101,7 +110,7 @@ class Fleet:
 
     @staticmethod
     def revoke(client: Client) -> list[str]:
-        """Remove a client from every gateway with the documented ad-hoc command; returns the names of the gateways that changed.
+        """Remove a client from every gateway with the documented ad-hoc command. Returns the gateways that changed.
 
         Raises CommandFailed unless all of them answered.
         """

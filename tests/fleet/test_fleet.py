@@ -90,7 +90,8 @@ class TestHost:
         patterns = " ".join(f"-e {secret}" for secret in secrets)
 
         found = gateway.host.run(
-            f"grep --recursive --fixed-strings --files-with-matches {patterns} /etc /var /root /home /tmp /opt /run 2>/dev/null || true",
+            f"grep --recursive --fixed-strings --files-with-matches {patterns} "
+            "/etc /var /root /home /tmp /opt /run 2>/dev/null || true",
             seconds=300,
         )
         assert found == ""

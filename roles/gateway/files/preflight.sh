@@ -32,12 +32,13 @@ fi
 
 debugged() { grep -q '\[wireguard\][^"]* =[a-z]*p' /proc/dynamic_debug/control; }
 swapping() { [ "$(wc -l </proc/swaps)" -gt 1 ]; }
-swap_at_boot() { [ "$(systemctl show --property=LoadState --value swap.target)" != masked ] || systemctl is-enabled zramswap.service; }
+swap_at_boot() { [ "$(systemctl show --property=LoadState --value swap.target)" != masked ]; }
 
 echo "runtime: $(yes_or_no test -x /opt/lethe/current/bin/lethe)"
 echo "nft: $(yes_or_no command -v nft)"
 echo "dynamic_debug: $(yes_or_no debugged)"
 echo "swap: $(yes_or_no swapping)"
-echo "swap_at_boot: $(yes_or_no swap_at_boot)"
+echo "swap_target: $(yes_or_no swap_at_boot)"
+echo "zramswap: $(yes_or_no systemctl is-enabled zramswap.service)"
 # 0: static, or handled in user space; 1: the kernel configures itself from router advertisements unless it forwards
 echo "accept_ra: $(cat "/proc/sys/net/ipv6/conf/$uplink/accept_ra" 2>/dev/null || echo 0)"

@@ -1,0 +1,168 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job, told: a fleet is rolled out, forgets a silent client, and shuts a revoked one out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from .client import Client
+from .fleet import BOUND, Fleet, recap_of, start_playbook
+from .gateway import INTERFACE, Gateway
+from .hosts import CHECKOUT, LAB, CommandFailed
+from .stage import Stage
+
+LOG = CHECKOUT / ".cache/demo.log"
+
+
+class Surprise(Exception):
+    """Something was not as the demo promises."""
+
+
+def main() -> int:
+    try:
+        tell(Stage())
+    except (Surprise, CommandFailed) as error:
+        print(f"\nThe demo stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The machines still run; end them with: tests/lab/lab down", file=sys.stderr)
+        return 130
+    return 0
+
+
+def tell(stage: Stage) -> None:
+    stage.chapter("1. Three machines with Debian and its kernel's WireGuard: two gateways and a client")
+    start_lab(stage)
+    fleet = Fleet.in_lab()
+    make_clients(stage, fleet)
+
+    stage.chapter("2. One command makes the fleet")
+    roll_out(stage)
+
+    stage.chapter("3. The clients connect through each gateway")
+    connect(stage, fleet)
+
+    stage.chapter("4. bob is revoked everywhere, with one command")
+    revoke(stage, fleet)
+
+    stage.chapter("5. alice falls silent, without goodbye, and is forgotten")
+    forget(stage, fleet)
+
+    stage.chapter("6. alice speaks again, and nobody had to help her tunnel")
+    for gateway in fleet.gateways:
+        stage.live("alice speaks")
+        stage.done(f"alice through {gateway.name}", f"ping {through(fleet.alice, gateway):.1f} ms")
+
+    stage.chapter("The fleet is still running. Look around:")
+    stage.command("tests/lab/lab ssh gateway1")
+    stage.command(f"tests/lab/lab ssh gateway1 wg show {INTERFACE}")
+    stage.command("tests/lab/lab ssh gateway2 lethe purge --status")
+    stage.command(f"tests/lab/lab ssh client1 ip netns exec alice ping {fleet.gateways[1].tunnel_ipv4}")
+    stage.tell("and stop it with")
+    stage.command("tests/lab/lab down")
+
+
+def start_lab(stage: Stage) -> None:
+    begin = time.monotonic()
+    said = []
+    with subprocess.Popen([LAB, "up"], stderr=subprocess.PIPE, text=True) as lab:
+        assert lab.stderr is not None
+        for line in lab.stderr:
+            said.append(line)
+            stage.live(line.rpartition("] ")[2].strip())
+    if lab.returncode != 0:
+        raise Surprise("the lab did not start:\n" + "".join(said[-20:]))
+    stage.done("gateway1, gateway2 and client1 are up", f"{time.monotonic() - begin:.0f} s")
+
+
+def make_clients(stage: Stage, fleet: Fleet) -> None:
+    clients = (fleet.alice, fleet.bob)
+    for client in clients:
+        stage.live(f"{client.name} makes a key")
+        client.create()
+    fleet.write_peers(clients)
+    stage.done("alice and bob have made their keys", "private keys stay with them")
+
+
+def roll_out(stage: Stage) -> None:
+    stage.command("ansible-playbook -i inventories/lab lethe.wireguard.site")
+    begin = time.monotonic()
+
+    def watch(line: str) -> None:
+        kind, _, name = line.partition(" [")
+        if kind in ("TASK", "RUNNING HANDLER"):
+            stage.live(name.partition("]")[0])
+
+    recap = recap_of(start_playbook("--extra-vars", '{"site_serial": ["100%"]}'), watch)
+    LOG.write_text(recap.output, encoding="utf-8")
+    for name, counts in recap.hosts.items():
+        stage.done(f"{name} is a gateway", f"{counts['ok']} tasks, {counts['changed']} changed something")
+    stage.tell(f"in {time.monotonic() - begin:.0f} s; what Ansible said is in {LOG.relative_to(CHECKOUT)}")
+
+
+def connect(stage: Stage, fleet: Fleet) -> None:
+    for client in (fleet.bob, fleet.alice):
+        client.connect(fleet.gateways)
+        for gateway in fleet.gateways:
+            stage.live(f"{client.name} connects to {gateway.name}")
+            milliseconds = through(client, gateway)
+            stage.done(f"{client.name} through {gateway.name}", f"handshake done, ping {milliseconds:.1f} ms")
+    for gateway in fleet.gateways:
+        stage.tell(f"{gateway.name} now knows where alice is: {gateway.endpoint(fleet.alice.public_key)}")
+
+
+def revoke(stage: Stage, fleet: Fleet) -> None:
+    arguments = f"interface={INTERFACE} public_key={fleet.bob.public_key} state=absent"
+    stage.command(f"ansible gateways -m lethe.wireguard.peer -a '{arguments}'")
+    stage.live("bob is removed")
+    removed = fleet.revoke(fleet.bob)
+    fleet.write_peers([fleet.alice])  # so that the next roll-out does not bring him back
+    for gateway in fleet.gateways:
+        if gateway.name not in removed or fleet.bob.public_key in gateway.peers():
+            raise Surprise(f"bob's key is still on {gateway.name}")
+        stage.live(f"bob tries {gateway.name}")
+        if fleet.bob.ping(gateway.tunnel_ipv4) is not None:
+            raise Surprise(f"bob still gets through {gateway.name}")
+        stage.done(f"bob through {gateway.name}", "no answer")
+    for gateway in fleet.gateways:
+        stage.done(f"alice through {gateway.name}", f"undisturbed, ping {through(fleet.alice, gateway):.1f} ms")
+
+
+def forget(stage: Stage, fleet: Fleet) -> None:
+    key = fleet.alice.public_key
+    begin = time.monotonic()
+    age = max(age for gateway in fleet.gateways if (age := gateway.handshake_age(key)) is not None)
+    stage.tell(f"WireGuard itself would keep her address for ever; here {BOUND} s after her last handshake it is gone")
+    waiting = list(fleet.gateways)
+    while waiting:
+        for gateway in tuple(waiting):
+            if gateway.endpoint(key) is None:
+                waiting.remove(gateway)
+                elapsed = age + time.monotonic() - begin
+                stage.done(f"{gateway.name} has forgotten alice", f"{elapsed:.0f} s after the handshake")
+                if gateway.tracked(fleet.alice.host.wan_ipv4):
+                    raise Surprise(f"{gateway.name} tracks connections from {fleet.alice.host.wan_ipv4}")
+        elapsed = age + time.monotonic() - begin
+        if elapsed > BOUND + 60:
+            raise Surprise(f"{elapsed:.0f} s after her last handshake alice is not forgotten by {waiting[0].name}")
+        stage.live(f"silence for {elapsed:.0f} s; forgotten within {max(0.0, BOUND - elapsed):.0f} s")
+        time.sleep(0.5)
+    stage.done("connection tracking on the gateways", "has never known her")
+    stage.command("tests/lab/lab ssh gateway1 lethe purge --status")
+    stage.tell(fleet.gateways[0].last_purge())
+
+
+def through(client: Client, gateway: Gateway) -> float:
+    """The ms of a ping through a gateway. Raises Surprise without an answer."""
+    answered = client.reach(gateway.tunnel_ipv4)
+    if answered is None:
+        raise Surprise(f"{client.name} gets no answer through {gateway.name}")
+    return answered
+
+
+if __name__ == "__main__":
+    sys.exit(main())
