@@ -2,10 +2,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run's figures hold for, as JSON on standard output.
-
-    machine.py KERNEL       KERNEL: the path of the User-Mode Linux kernel
-"""
+"""What a run's figures hold for, as JSON on standard output. Its argument is the path of the kernel."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Bench:
         return (peer for at, peer in enumerate(self.records()) if at % IDLE_SHARE == 0)
 
     def changed(self) -> Iterator[tuple[BenchPeer, BenchPeer]]:
-        return (pair for pair in zip(self.records(), self.records("after")) if pair[0] != pair[1])
+        return (pair for pair in zip(self.records(), self.records("after"), strict=True) if pair[0] != pair[1])
 
     def empty(self) -> None:
         self.interface.flush()
@@ -249,10 +249,11 @@ def measure(bench: Bench, rounds: int, cases: list[Case], out: TextIO) -> None:
                 (contender.prepare or case.prepare)(bench)
                 result = contender.run(bench)
                 check(bench, case, contender, result)
-                row = {"case": case.name, "peers": bench.workload.peers, "contender": contender.name, "round": turn, **result}
-                print(json.dumps(row), file=out, flush=True)
+                key = {"case": case.name, "peers": bench.workload.peers, "contender": contender.name, "round": turn}
+                print(json.dumps({**key, **result}), file=out, flush=True)
                 units = bench.workload.idle if case.name.startswith("purge") else bench.workload.peers
-                scaled = f"  ({result['made']} of {result['of']} calls made)" if result.get("made", 0) < result.get("of", 0) else ""
+                made, of = result.get("made", 0), result.get("of", 0)
+                scaled = f"  ({made} of {of} calls made)" if made < of else ""
                 print(
                     f"{bench.workload.peers:>9,} peers  round {turn + 1}/{turns}  {case.name:<10}  {contender.name:<12}"
                     f" {result['seconds'] / units * 1e6:>11,.2f} µs per peer{scaled}",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 INK, FAINT, GRID, PAPER = "#1d2733", "#66717e", "#e6e9ed", "#ffffff"
 LETHE = "#0b6e69"
-COLOURS = {"lethe, JSON": "#5fa8a3", "wg": "#d1701c", "pyroute2": "#7a5ea8", "shell loop": "#a23b4a", "kernel alone": "#8a949f"}
+COLOURS = {
+    "lethe, JSON": "#5fa8a3",
+    "wg": "#d1701c",
+    "pyroute2": "#7a5ea8",
+    "shell loop": "#a23b4a",
+    "kernel alone": "#8a949f",
+}
 WHAT = {
     "load": "from no peers to all",
     "no-op": "compare, nothing differs",
@@ -49,7 +56,7 @@ def _spread(wanted: list[float]) -> list[float]:
     order = sorted(range(len(wanted)), key=wanted.__getitem__)
     placed = list(wanted)
     for _ in range(200):
-        for lower, upper in zip(order, order[1:], strict=False):
+        for lower, upper in pairwise(order):
             overlap = LABEL_GAP - (placed[upper] - placed[lower])
             if overlap > 0:
                 placed[lower] -= overlap / 2
@@ -90,7 +97,7 @@ def _panel(axes: Axes, case: str, series: dict[str, list[tuple[int, float]]], li
             fontweight="bold" if contender == "lethe" else "normal",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 5},
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.8, "shrinkA": 1, "shrinkB": 5},
         )
 
     axes.set_xscale("log")

@@ -103,7 +103,8 @@ def main() -> None:
             device.set(options.interface, peer=peer)
     done = time.perf_counter()
     scale = len(wanted_calls) / len(made) if made else 1
-    print(json.dumps({"seconds": decided - started + (done - decided) * scale, "made": len(made), "of": len(wanted_calls)}))
+    seconds = decided - started + (done - decided) * scale
+    print(json.dumps({"seconds": seconds, "made": len(made), "of": len(wanted_calls)}))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from workload import IDLE_SHARE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 BAR_SIZES = (10_000, 100_000)
+MORE, LESS = True, False  # which is better
 
 Row = dict[str, Any]  # one object of peers.json
 
@@ -74,7 +75,12 @@ class Figures:
 
     def peak_memory(self, peers: int) -> int:
         """Bytes: the most of any case."""
-        return max(s["memory"] for (_, n, c), ss in self._samples.items() if n == peers and c.startswith("lethe") for s in ss)
+        return max(
+            sample["memory"]
+            for (_, size, contender), samples in self._samples.items()
+            if size == peers and contender.startswith("lethe")
+            for sample in samples
+        )
 
     def longest_lock(self, peers: int) -> float:
         """Seconds of the longest message. The median of the rounds: on a shared machine the very longest is
@@ -122,14 +128,14 @@ def bars(figures: Figures) -> list[Bar]:
             return figures.per_peer(case, peers, other) / figures.per_peer(case, peers, "lethe")
 
         found += [
-            Bar("load, times wg setconf's speed", peers, ratio("load", "wg setconf"), 1.15, True),
-            Bar("no-op, times wg syncconf's speed", peers, ratio("no-op", "wg syncconf"), 5, True),
-            Bar("dump, times wg show dump's speed", peers, ratio("dump", "wg show dump"), 1, True),
-            Bar("purge, times the kernel's own cost of adding", peers, 1 / ratio("purge 10 %", "kernel alone"), 1.3, False),
-            Bar("longest message under the kernel's lock", peers, figures.longest_lock(peers) * 1e3, 20, False, " ms"),
+            Bar("load, times wg setconf's speed", peers, ratio("load", "wg setconf"), 1.15, MORE),
+            Bar("no-op, times wg syncconf's speed", peers, ratio("no-op", "wg syncconf"), 5, MORE),
+            Bar("dump, times wg show dump's speed", peers, ratio("dump", "wg show dump"), 1, MORE),
+            Bar("purge, times the kernel's cost of adding", peers, 1 / ratio("purge 10 %", "kernel alone"), 1.3, LESS),
+            Bar("longest message under the kernel's lock", peers, figures.longest_lock(peers) * 1e3, 20, LESS, " ms"),
         ]
     if 100_000 in figures.sizes():
-        found.append(Bar("peak memory", 100_000, figures.peak_memory(100_000) / 1e6, 200, False, " MB"))
+        found.append(Bar("peak memory", 100_000, figures.peak_memory(100_000) / 1e6, 200, LESS, " MB"))
     return found
 
 
@@ -163,7 +169,8 @@ def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str]) -> 
     head, _, rest = page.read_text().partition("<!-- figures -->\n")
     _, _, tail = rest.partition("<!-- end of figures -->\n")
     lines = [
-        f"{machine['date']}, {machine['processor']}, {machine['processors']} processors, {machine['memory']}, {machine['system']};",
+        f"{machine['date']}, {machine['processor']}, {machine['processors']} processors, {machine['memory']}, "
+        f"{machine['system']};",
         f"kernel {machine['kernel']} as User-Mode Linux; {machine['python']}, {machine['wg']}, {machine['pyroute2']};",
         f"medians of {figures.rounds} rounds. Start-up of a process with the package, not in the figures: "
         f"{figures.start_up() * 1e3:.0f} ms.",

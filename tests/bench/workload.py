@@ -49,7 +49,10 @@ class BenchPeer(NamedTuple):
 
     @property
     def allowed_ips(self) -> list[str]:
-        return [f"{socket.inet_ntop(socket.AF_INET, self.ipv4)}/32", f"{socket.inet_ntop(socket.AF_INET6, self.ipv6)}/128"]
+        return [
+            f"{socket.inet_ntop(socket.AF_INET, self.ipv4)}/32",
+            f"{socket.inet_ntop(socket.AF_INET6, self.ipv6)}/128",
+        ]
 
 
 def base64_text(raw: bytes) -> str:
@@ -81,7 +84,7 @@ class PeerSource:
         if kind == 0:
             return self.peer()
         if kind == 1:
-            return peer._replace(**dict(zip(("ipv4", "ipv6"), self.addresses())))
+            return peer._replace(**dict(zip(("ipv4", "ipv6"), self.addresses(), strict=True)))
         return peer._replace(preshared_key=self.key())
 
 
@@ -125,9 +128,8 @@ def _write_set(directory: Path, name: str, peers: list[BenchPeer]) -> str:
         for peer in peers:
             public_key, preshared_key = base64_text(peer.public_key), base64_text(peer.preshared_key)
             allowed_ips = peer.allowed_ips
-            jsonl.write(
-                json.dumps({"public_key": public_key, "preshared_key": preshared_key, "allowed_ips": allowed_ips}) + "\n"
-            )
+            record = {"public_key": public_key, "preshared_key": preshared_key, "allowed_ips": allowed_ips}
+            jsonl.write(json.dumps(record) + "\n")
             conf.write(
                 f"\n[Peer]\nPublicKey = {public_key}\nPresharedKey = {preshared_key}\n"
                 f"AllowedIPs = {', '.join(allowed_ips)}\n"
@@ -165,7 +167,10 @@ class Workload:
             # The peers that change are spread over the set, and the kinds of change over them.
             for kind, at in enumerate(range(CHANGED_SHARE // 2, count, CHANGED_SHARE)):
                 after[at] = source.changed(before[at], kind % 3)
-            digests = {"before": _write_set(directory, "before", before), "after": _write_set(directory, "after", after)}
+            digests = {
+                "before": _write_set(directory, "before", before),
+                "after": _write_set(directory, "after", after),
+            }
             facts = {"peers": count, "idle": count // IDLE_SHARE, "digests": digests}
             (directory / "workload.json").write_text(json.dumps(facts))
         return cls(directory)
