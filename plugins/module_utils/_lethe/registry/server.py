@@ -67,9 +67,9 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
 async def _serve(service: Service, settings: ServerSettings, sockets: list[socket.socket], tls: Tls | None) -> None:
     apart = len(sockets) > 1
     api = observed(application(service, with_metrics=not apart), service)
-    servers = [_Server(api, sockets[0], settings, tls)]
+    servers = [HttpServer(api, sockets[0], settings, tls)]
     if apart:
-        servers.append(_Server(observed(metrics_application(service), service), sockets[1], settings, None))
+        servers.append(HttpServer(observed(metrics_application(service), service), sockets[1], settings, None))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -92,8 +92,8 @@ async def _serve(service: Service, settings: ServerSettings, sockets: list[socke
     await running
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own logs and signals."""
+class HttpServer(uvicorn.Server):
+    """uvicorn on one socket, with our bounds, without its logs and signals."""
 
     def __init__(self, app: ASGIApp, listening: socket.socket, settings: ServerSettings, tls: Tls | None) -> None:
         super().__init__(

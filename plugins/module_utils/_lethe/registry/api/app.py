@@ -94,7 +94,7 @@ def observed(app: FastAPI, service: Service) -> ASGIApp:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """``client-registrations-rotate-post``: from the path, so that it stays when a function is renamed."""
+    """``registrations-rotate-post``: from the path, so that it stays when a function is renamed."""
     path = route.path.removeprefix("/v1/").strip("/").replace("/", "-")
     return f"{path}-{min(route.methods or ()).lower()}"
 

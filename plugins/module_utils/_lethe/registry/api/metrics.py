@@ -32,7 +32,8 @@ class Metrics:
     """Of one process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # when the first request of a kind came is nobody's business
+        # When the first request of a kind came is nobody's business.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         self._requests = Counter(
