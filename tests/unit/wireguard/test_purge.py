@@ -85,10 +85,13 @@ def test_a_time_below_the_session_limit_is_refused(value: int) -> None:
     assert idle_after_from(180) == 180
 
 
-@given(st.lists(strategies.peer_states, unique_by=lambda one: one.public_key))
+@given(st.lists(strategies.peer_states, unique_by=lambda one: one.public_key, min_size=1))
 def test_a_purged_peer_keeps_its_configuration_and_loses_the_rest(states: list[PeerState]) -> None:
-    for peer in select(states, Memory(), clock(10_000)).peers:
-        (before,) = (one for one in states if one.public_key == peer.public_key)
+    memory = select(states, Memory(), clock(10_000)).memory
+    selection = select(states, memory, clock(20_000))
+    known = [one for one in states if one.handshake or one.endpoint is not None]
+    assert [peer.public_key for peer in selection.peers] == [one.public_key for one in known]
+    for peer, before in zip(selection.peers, known, strict=True):
         assert peer == Peer(*before[:4], endpoint=None)
 
 
@@ -186,6 +189,20 @@ def test_a_step_of_the_clock_neither_purges_a_live_session_nor_spares_an_idle_on
     assert 1190 + 180 < purged_at <= 1190 + 180 + 15 + 180
 
 
+@pytest.mark.parametrize("step", [-60, -14, -9, -1, 1, 9, 14, 60])
+@pytest.mark.parametrize("handshake", [1201, 1209, 1211, 1214])
+def test_a_handshake_between_the_same_two_looks_as_the_step_is_not_read_as_older(step: int, handshake: int) -> None:
+    """The looks are at 1200 and 1215 s, the step is at 1210 s: which came first, nobody knows."""
+    after = WALL + step * SECOND
+    states = [state(stamp(handshake, WALL if handshake < 1210 else after))]
+    memory = select([], Memory(), clock(1200)).memory
+    seconds = 1215
+    while not purged(selection := select(states, memory, clock(seconds, after))):
+        memory = selection.memory
+        seconds += 1
+    assert handshake + 180 < seconds <= handshake + 180 + 62
+
+
 def test_a_session_renewed_after_a_step_is_read_by_the_new_clock() -> None:
     after = WALL - 3600 * SECOND
     memory = select([state(stamp(990))], Memory(), clock(1000)).memory
@@ -208,6 +225,7 @@ def test_a_handshake_during_the_run_is_new() -> None:
     selection = select([state(stamp(1000.7))], Memory(), clock(1000))
     assert not purged(selection)
     assert selection.figures.oldest_endpoint_age == 0
+    assert selection.memory.sightings == {}
 
 
 class World(NamedTuple):
@@ -234,7 +252,10 @@ def worlds(draw: st.DrawFn) -> World:
     for i in sorted(draw(st.sets(st.integers(0, len(looks) - 2), max_size=3))):
         when = looks[i] + draw(st.floats(0.01, 0.99)) * (looks[i + 1] - looks[i])
         steps.append((when, draw(_step_sizes)))
-    handshakes = sorted(draw(st.lists(st.floats(first - 500, looks[-1]), min_size=1, max_size=8)))
+    close = st.sampled_from([when for when, _ in steps] or [first]).flatmap(
+        lambda when: st.floats(when - 90, when + 90)
+    )
+    handshakes = sorted(draw(st.lists(st.floats(first - 500, looks[-1]) | close, min_size=1, max_size=8)))
     return World(looks, steps, handshakes)
 
 
