@@ -107,9 +107,9 @@ class TestHost:
 @pytest.fixture(scope="class")
 def check_run() -> Iterator[subprocess.Popen[str]]:
     """site.yml in check mode, in the background while the fleet waits for 180 s to pass."""
-    run = start_playbook("--check", "--diff", "--extra-vars", '{"site_serial": ["100%"]}')
-    yield run
-    run.kill()
+    with start_playbook("--check", "--diff", "--extra-vars", '{"site_serial": ["100%"]}') as run:
+        yield run
+        run.kill()
 
 
 class TestForgotten:

@@ -12,14 +12,15 @@ from .gateway import Gateway
 
 _PORT = 7007
 
-# Tells whoever asks by which address it is seen. IPv4 askers appear as ::ffff:a.b.c.d.
+# Tells two who ask by which address they are seen. IPv4 askers appear as ::ffff:a.b.c.d.
 _MIRROR = f"""
 import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 s.bind(("::", {_PORT}))
-s.settimeout(60)
-while True:
+askers = set()
+while len(askers) < 2:
     _, asker = s.recvfrom(16)
+    askers.add(asker)
     s.sendto(asker[0].removeprefix("::ffff:").encode(), asker)
 """
 
@@ -42,12 +43,9 @@ for address in sys.argv[1:]:
 
 def seen_beyond(client: Client, beyond: Gateway) -> list[str]:
     """The addresses, IPv4 and IPv6, under which a host beyond the tunnel sees a client's packets."""
-    mirror = beyond.host.start(f"timeout 90 python3 -c {shlex.quote(_MIRROR)}")
-    try:
-        return client.inside(f"python3 -c {shlex.quote(_ASK)} {beyond.host.wan_ipv4} {beyond.host.wan_ipv6}").split()
-    finally:
-        beyond.host.try_to_run(f"pkill --full 's.bind.*{_PORT}'")
-        mirror.wait(timeout=30)
+    with beyond.host.start(f"timeout 60 python3 -c {shlex.quote(_MIRROR)}"):
+        seen = client.inside(f"python3 -c {shlex.quote(_ASK)} {beyond.host.wan_ipv4} {beyond.host.wan_ipv6}")
+    return seen.splitlines()
 
 
 def can_connect(client: Client, address: str, port: int) -> bool:

@@ -31,11 +31,20 @@ fi
 [ -n "${problems-}" ] || echo 'problems: []'
 
 debugged() { grep -q '\[wireguard\][^"]* =[a-z]*p' /proc/dynamic_debug/control; }
+parameters() {
+  sed -n 's/^\([a-z][^ ]*\) = \(.*\)$/\1 \2/p' /etc/sysctl.d/90-lethe.conf | while read -r key value; do
+    [ "$(sysctl --values "$key")" = "$value" ] || exit 1
+  done
+}
+# Whether the kernel has the table, where the unit says that it was loaded.
+firewall() { ! systemctl --quiet is-active "lethe-firewall@$interface.service" || nft list table inet "lethe_$interface"; }
 swapping() { [ "$(wc -l </proc/swaps)" -gt 1 ]; }
 swap_at_boot() { [ "$(systemctl show --property=LoadState --value swap.target)" != masked ]; }
 
 echo "runtime: $(yes_or_no test -x /opt/lethe/current/bin/lethe)"
 echo "nft: $(yes_or_no command -v nft)"
+echo "parameters: $(yes_or_no parameters)"
+echo "firewall: $(yes_or_no firewall)"
 echo "dynamic_debug: $(yes_or_no debugged)"
 echo "swap: $(yes_or_no swapping)"
 echo "swap_target: $(yes_or_no swap_at_boot)"
