@@ -92,7 +92,8 @@ def _restore_postgresql(engine: Engine, path: Path) -> None:
         raise InvalidValue(f"{path}", f"cannot be read: {error.strerror}", "give a file that 'backup' wrote") from None
     if not complete:
         raise InvalidValue(f"{path}", "is not a complete dump", "give a file that 'backup' wrote with pg_dump")
-    epoch = f"UPDATE history SET epoch = '{history.new_epoch()}'"  # noqa: S608 - hexadecimal digits
+    # A dump empties search_path. S608: the epoch is hexadecimal digits.
+    epoch = f"RESET search_path; UPDATE history SET epoch = '{history.new_epoch()}'"  # noqa: S608
     options = ("--no-psqlrc", "--quiet", "--output=/dev/null", "--single-transaction", "--set=ON_ERROR_STOP=1")
     _run(engine, "psql", *options, f"--file={path.absolute()}", f"--command={epoch}")
     migrations.upgrade(engine)

@@ -10,7 +10,7 @@ anything, so that two requests of one account come one after the other.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, bindparam, delete, exists, func, or_, select, update
@@ -189,7 +189,7 @@ def remove_due(tx: Transaction, most: int) -> int:
     return len(rows)
 
 
-def exported(tx: Transaction) -> Iterator[Registration]:
+def exported(tx: Transaction) -> Generator[Registration, None, None]:
     """All registrations of active accounts: what gateways should have. No account is among it."""
     # Not a join: SQLite would go from account to account and jump about in the registrations.
     active = exists().where(accounts.c.account == registrations.c.account, accounts.c.state == "active")

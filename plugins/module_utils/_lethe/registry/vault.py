@@ -47,7 +47,7 @@ class Vault:
     @staticmethod
     def create_file(path: str | Path) -> bool:
         """Make the master key if there is none; returns whether it did."""
-        return bool(ensure_key(path, PresharedKey).steps)
+        return "created" in ensure_key(path, PresharedKey).steps
 
     def account_hash(self, account: str) -> bytes:
         """What stands for the operator's account id."""

@@ -120,7 +120,15 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, RequestValidationError):
         problem = problems.of_validation(error.errors())
     elif isinstance(error, HTTPException):
-        problem, headers = problems.of_http(error), error.headers
+        problem = problems.of_http(error)
+        headers = {"allow": _methods_at(request)} if error.status_code == 405 else error.headers
     else:
         raise error  # the observer logs and answers it
     return problems.answer(problem, str(request.scope["state"]["request_id"]), headers)
+
+
+def _methods_at(request: Request) -> str:
+    """All methods that a path takes; Starlette names those of the first route only."""
+    path = request.scope["path"]
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path == path]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))

@@ -13,6 +13,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Generator
+from contextlib import closing
 from itertools import islice
 from typing import Any, cast
 
@@ -89,9 +90,9 @@ def _steps(store: Store, check: UseCase[object]) -> Generator[Position | bytes, 
     with store.reading() as tx:
         check(tx)
         yield history.position(tx)
-        peers = registrations.exported(tx)
-        while some := list(islice(peers, _PEERS)):
-            yield "".join(map(_line, some)).encode("ascii")
+        with closing(registrations.exported(tx)) as peers:
+            while some := list(islice(peers, _PEERS)):
+                yield "".join(map(_line, some)).encode("ascii")
 
 
 def _line(registration: Registration) -> str:
