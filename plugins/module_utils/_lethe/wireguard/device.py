@@ -33,6 +33,7 @@ MAX_PEERS = 1 << 20
 _LOCK_TARGET = 0.004  # seconds
 _LOCK_BYTES = 16 * 1024
 _FIRST_PIECES = 16
+_CLOCK_TICK = 1e-6  # seconds
 
 _DUMP_ATTEMPTS = 20
 _DUMP_PAUSE = 0.01  # seconds, times the attempt
@@ -155,7 +156,8 @@ class KernelDevice:
                 if batch and (len(batch) >= limit or size + len(piece) > _LOCK_BYTES):
                     took = send(batch)
                     longest = max(longest, took)
-                    limit = max(1, min(2 * limit, int(len(batch) * _LOCK_TARGET / took)))
+                    # A clock may stand still for as long as one message takes.
+                    limit = max(1, min(2 * limit, int(len(batch) * _LOCK_TARGET / max(took, _CLOCK_TICK))))
                     batch, size = [], 0
                 batch.append(piece)
                 size += len(piece)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import Busy, PermissionMissing
+from .errors import Busy, LetheError, PermissionMissing
 
 RUN_DIRECTORY = Path("/run/lethe")
 LOCK = RUN_DIRECTORY / "lock"
@@ -36,6 +36,8 @@ def exclusive(interface: str, path: Path = LOCK, wait: float = _WAIT) -> Iterato
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
     except PermissionError:
         raise PermissionMissing(f"take the lock {path} for {interface}") from None
+    except OSError as error:
+        raise LetheError(f"the lock {path} cannot be opened ({error.strerror}); remove what stands in its way") from None
     try:
         deadline = time.monotonic() + wait
         while True:
