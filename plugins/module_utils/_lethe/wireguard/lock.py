@@ -37,7 +37,9 @@ def exclusive(interface: str, path: Path = LOCK, wait: float = _WAIT) -> Iterato
     except PermissionError:
         raise PermissionMissing(f"take the lock {path} for {interface}") from None
     except OSError as error:
-        raise LetheError(f"the lock {path} cannot be opened ({error.strerror}); remove what stands in its way") from None
+        raise LetheError(
+            f"the lock {path} cannot be opened ({error.strerror}); remove what stands in its way"
+        ) from None
     try:
         deadline = time.monotonic() + wait
         while True:
