@@ -226,4 +226,4 @@ def in_child(work: Callable[[], None]) -> Iterator[Callable[[], int]]:
 
 def in_the_lab() -> bool:
     """Whether this is one of our machines (tests/kernel/run, tests/bench/uml), whose clock may be set."""
-    return "lethe" in Path("/proc/cmdline").read_text(encoding="ascii")
+    return "lethe" in Path("/proc/cmdline").read_text(encoding="ascii") + os.uname().release
