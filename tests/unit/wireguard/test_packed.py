@@ -144,7 +144,7 @@ def test_comparing_a_dump_leaves_out_peers_as_expected_and_nothing_else(
             expected[state.public_key] = Configuration.of(other)
     expected[b"missing".ljust(32)] = b"x" * 40
     left = dict(expected)
-    given_states = list(messages.peer_states(tree.dump(states, cuts, seed), left))
+    given_states = list(messages.differing_peer_states(tree.dump(states, cuts, seed), left))
     by_key = {state.public_key: state for state in states}
     # What is given is whole and true.
     assert all(state == by_key[state.public_key] for state in given_states)
@@ -165,10 +165,26 @@ def test_most_peers_as_expected_are_not_even_decoded(monkeypatch: pytest.MonkeyP
     fixed = messages._fixed_peer
     monkeypatch.setattr(messages, "_fixed_peer", lambda *peer: decoded.append(1) or fixed(*peer))
     expected: dict[bytes, bytes] = {state.public_key: Configuration.of(state) for state in states}
-    assert len(list(messages.peer_states(tree.dump(states), expected))) == 1  # the last may go on in another message
+    given = list(messages.differing_peer_states(tree.dump(states), expected))
+    assert len(given) == 1, "the last may go on in another message"
     assert len(decoded) == 1
 
 
 def test_printing_a_configuration_does_not_show_it() -> None:
     assert repr(Configuration.of(Peer(A, PSK))) == "<Configuration>"
     assert f"{Configuration.of(Peer(A, PSK))}" == "<Configuration>"
+
+
+def test_peers_never_heard_from_are_not_even_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = {3: (ENDPOINT, 0), 7: (None, 5), 8: (ENDPOINT, 6)}
+    states = [
+        PeerState(PublicKey(bytes([n]) * 32), PSK, 0, ips(f"10.0.0.{n}/32"), *heard.get(n, (None, 0)), 0, 0)
+        for n in range(12)
+    ]
+    decoded: list[int] = []
+    fixed = messages._fixed_peer
+    monkeypatch.setattr(messages, "_fixed_peer", lambda *peer: decoded.append(1) or fixed(*peer))
+    given = list(messages.heard_peer_states(tree.dump(states)))
+    assert len(given) == len(states)
+    assert [state for state in given if state is not None] == [states[3], states[7], states[8], states[11]]
+    assert len(decoded) == 4, "the last may go on in another message"

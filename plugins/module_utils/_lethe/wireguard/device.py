@@ -47,14 +47,17 @@ class Device(Protocol):
     def settings(self) -> DeviceSettings:
         """The interface's own settings."""
 
-    def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
-        """As read, but of the peers that are as ``expected`` (public key -> Configuration, peers.py) says, most
-        are left out. ``fold`` also gets what of ``expected`` was not found so; complete when all peers are read.
-        """
-
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
         """``fold`` over all peers in one consistent state. It is called anew for every attempt, so what it
         returns must depend on that call alone. Raises DumpInterrupted when the peers never stand still.
+        """
+
+    def read_heard(self, fold: Callable[[Iterator[PeerState | None]], T]) -> T:
+        """As read, but with None for most of the peers that were never heard from: no endpoint, no handshake."""
+
+    def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
+        """As read, but of the peers that are as ``expected`` (public key -> Configuration, peers.py) says, most
+        are left out. ``fold`` also gets what of ``expected`` was not found so; complete when all peers are read.
         """
 
     def configure(
@@ -89,14 +92,23 @@ class KernelDevice:
             return kernel.settings()
 
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
-        return self.compare({}, lambda states, _: fold(states))
+        return self._fold_dump(lambda bodies: fold(messages.peer_states(bodies)))
+
+    def read_heard(self, fold: Callable[[Iterator[PeerState | None]], T]) -> T:
+        return self._fold_dump(lambda bodies: fold(messages.heard_peer_states(bodies)))
 
     def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
-        for attempt in range(_DUMP_ATTEMPTS):
+        def compared(bodies: Iterator[bytes]) -> T:
             left = dict(expected)
+            return fold(messages.differing_peer_states(bodies, left), left)
+
+        return self._fold_dump(compared)
+
+    def _fold_dump(self, fold: Callable[[Iterator[bytes]], T]) -> T:
+        for attempt in range(_DUMP_ATTEMPTS):
             try:
                 with WireGuardSocket(self.name) as kernel:
-                    return fold(messages.peer_states(kernel.dump(), left), left)
+                    return fold(kernel.dump())
             except Interrupted:
                 time.sleep(_DUMP_PAUSE * attempt)
         raise DumpInterrupted(self.name, _DUMP_ATTEMPTS)

@@ -38,6 +38,10 @@ class MemoryDevice:
         with self._lock:
             return fold(iter(self.peers.values()))
 
+    def read_heard(self, fold: Callable[[Iterator[PeerState | None]], T]) -> T:
+        with self._lock:
+            return fold(s if s.handshake or s.endpoint else None for s in self.peers.values())
+
     def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
         left = dict(expected)
 

@@ -150,16 +150,17 @@ class Selection(NamedTuple):
 
 
 def select(
-    states: Iterable[PeerState],
+    states: Iterable[PeerState | None],
     memory: Memory,
     now: ClockReading,
     *,
     idle_after: int = SESSION_LIMIT,
     exempt: Container[PublicKey] = (),
 ) -> Selection:
-    """Whom to purge. ``now`` is read before the peers are. ``idle_after``: seconds, see idle_after_from.
-    ``exempt``: peers with an endpoint of their own (site-to-site), which are left alone and not counted
-    among the endpoints.
+    """Whom to purge. ``states`` has None for a peer that was never heard from; ``now`` is read before they are.
+
+    ``idle_after``: seconds, see idle_after_from. ``exempt``: peers with an endpoint of their own
+    (site-to-site), which are left alone and not counted among the endpoints.
     """
     limit = idle_after * _SECOND
     if memory.last_run is not None and memory.last_run > now.boottime:
@@ -171,6 +172,8 @@ def select(
     oldest = -1  # ns
     for state in states:
         peers += 1
+        if state is None:
+            continue
         handshake = state.handshake
         if (not handshake and state.endpoint is None) or state.public_key in exempt:
             continue

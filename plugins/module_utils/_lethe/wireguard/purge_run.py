@@ -49,7 +49,9 @@ def purge(
     with contextlib.nullcontext() if check else device.exclusive():
         memory = _memory_or_none(path) or Memory()
         clocks = now or read_clocks()
-        selection = device.read(lambda states: select(states, memory, clocks, idle_after=idle_after, exempt=exempt))
+        selection = device.read_heard(
+            lambda states: select(states, memory, clocks, idle_after=idle_after, exempt=exempt)
+        )
         longest_lock = 0.0
         if selection.peers and not check:
             longest_lock = device.reinstate(selection.peers)
