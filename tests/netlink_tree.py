@@ -100,6 +100,11 @@ def allowed_ip(text: str, shuffle: random.Random | None = None) -> bytes:
     return attribute(NESTED, b"".join(parts))
 
 
+def allowed_ips(texts: Iterable[str], shuffle: random.Random | None = None) -> bytes:
+    """The nest of a peer's allowed IPs."""
+    return attribute(9 | NESTED, b"".join(allowed_ip(text, shuffle) for text in texts))
+
+
 def head(state: Any, shuffle: random.Random | None = None) -> list[bytes]:
     """A peer's attributes before its allowed IPs; with ``shuffle``, in another order, with padding and unknown ones."""
     parts = [
@@ -137,13 +142,12 @@ def dump(states: Sequence[Any], cuts: set[tuple[int, int]] = frozenset(), seed: 
         at = 0
         for n in sorted(n for j, n in cuts if j == i and n <= len(texts)):
             # A peer that does not fit ends with what did, even if that is an empty nest.
-            nest = attribute(9 | NESTED, b"".join(allowed_ip(text, shuffle) for text in texts[at:n]))
-            bodies[-1].append(attribute(NESTED, b"".join([*begin, nest])))
+            bodies[-1].append(attribute(NESTED, b"".join([*begin, allowed_ips(texts[at:n], shuffle)])))
             bodies.append([])
             begin, at = [attribute(1, state.public_key)], n
         rest = texts[at:]
         if rest or at:
-            begin = [*begin, attribute(9 | NESTED, b"".join(allowed_ip(text, shuffle) for text in rest))]
+            begin = [*begin, allowed_ips(rest, shuffle)]
         bodies[-1].append(attribute(NESTED, b"".join(begin)))
         if any(j == i and n > len(texts) for j, n in cuts):
             bodies.append([])

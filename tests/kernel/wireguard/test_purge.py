@@ -199,6 +199,10 @@ def test_a_set_clock_neither_purges_a_live_session_nor_spares_an_idle_one(
 # --- at the same time as others -----------------------------------------------------------------------
 
 
+# Peers that fit into one message of a dump, which is of one moment then, however busy others are.
+DUMP_IN_ONE = 120
+
+
 def many_ghosts(count: int, first: int = 1) -> list[Peer]:
     return [
         Peer(PublicKey(n.to_bytes(32, "big")), PSK, 0, AllowedIPs.from_texts([f"10.1.{n >> 8}.{n & 255}/32"]), ENDPOINT)
@@ -208,25 +212,20 @@ def many_ghosts(count: int, first: int = 1) -> list[Peer]:
 
 def test_at_no_moment_is_a_peer_missing(device: KernelDevice) -> None:
     """Peers are reinstated again and again while this process reads: every dump has all of them."""
-    ghosts = many_ghosts(300)
+    ghosts = many_ghosts(DUMP_IN_ONE)
     device.apply(Plan(added=ghosts))
     remote = [peer._replace(endpoint=None) for peer in ghosts]
-
-    def reinstate() -> None:
-        device.reinstate(remote)
-        time.sleep(0.002)  # time for a dump to be of one state
-
-    with in_child(reinstate) as rounds:
+    with in_child(lambda: device.reinstate(remote)) as rounds:
         begin, looks = rounds(), 0
-        while looks < 40 or rounds() < begin + 20:
+        while looks < 100 or rounds() < begin + 20:
             names = device.read(lambda states: {state.public_key for state in states})
-            assert len(names) == 300
+            assert len(names) == DUMP_IN_ONE
             looks += 1
 
 
 def test_two_messages_would_be_seen_apart(device: KernelDevice) -> None:
     """The test above can fail: with the removal and the reinstatement in messages of their own it would."""
-    ghosts = many_ghosts(40)
+    ghosts = many_ghosts(DUMP_IN_ONE)
     device.apply(Plan(added=ghosts))
 
     def reinstate_in_two_messages() -> None:
@@ -235,7 +234,7 @@ def test_two_messages_would_be_seen_apart(device: KernelDevice) -> None:
 
     with in_child(reinstate_in_two_messages):
         deadline = time.monotonic() + 60
-        while device.read(lambda states: sum(1 for _ in states)) == 40:
+        while device.read(lambda states: sum(1 for _ in states)) == DUMP_IN_ONE:
             assert time.monotonic() < deadline, "never seen apart"
 
 

@@ -222,6 +222,26 @@ def test_another_order_padding_and_unknown_attributes_change_nothing(states: lis
     assert list(messages.peer_states(tree.dump(states, seed=seed))) == states
 
 
+@pytest.mark.parametrize("padded", [(), (8, 7), (7,)], ids=["aligned", "both counters", "the second counter"])
+@given(strategies.dumps)
+def test_counters_padded_as_kernels_do_it_are_read_by_the_fast_path(
+    padded: tuple[int, ...], states: list[PeerState]
+) -> None:
+    """nla_need_padding_for_64bit(), include/net/netlink.h: an empty attribute before a counter."""
+
+    def pad(parts: list[bytes]) -> bytes:
+        padding = tree.attribute(0, b"")
+        kinds = [tree.attributes(part)[0][0] for part in parts]
+        return b"".join(padding + part if kind in padded else part for kind, part in zip(kinds, parts, strict=True))
+
+    peers = [
+        tree.attribute(tree.NESTED, pad(tree.head(state)) + tree.allowed_ips(state.allowed_ips.texts))
+        for state in states
+    ]
+    with fast_path_only():
+        assert list(messages.peer_states([tree.body(peers)])) == states
+
+
 @pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_a_peer_divided_at_any_one_point_is_whole_again(count: int, seed: int | None) -> None:
