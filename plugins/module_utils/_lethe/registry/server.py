@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -88,6 +89,9 @@ async def _serve(service: Service, settings: ServerSettings, sockets: list[socke
     _log.info("serving %s on port %d", scheme, sockets[0].getsockname()[1])
     if apart:
         _log.info("serving metrics on port %d", sockets[1].getsockname()[1])
+    # What is there now stays; looking through it again and again for garbage would hold up requests.
+    gc.collect()
+    gc.freeze()
     systemd.notify("READY=1")
     await running
 

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -68,8 +69,7 @@ def application(service: Service | None, *, with_metrics: bool = True) -> FastAP
     async def document() -> JSONResponse:
         return JSONResponse(app.openapi())
 
-    for router in (clients, operators, gateways, health, *([metrics] if with_metrics else [])):
-        app.include_router(router)
+    _include(app, clients, operators, gateways, health, *([metrics] if with_metrics else []))
     describe = app.openapi
     app.openapi = lambda: _with_problems(describe())  # type: ignore[method-assign]
     return app
@@ -84,13 +84,23 @@ def metrics_application(service: Service) -> FastAPI:
         exception_handlers=dict.fromkeys(_ERRORS, _answer),
     )
     app.state.service = service
-    for router in (health, metrics):
-        app.include_router(router)
+    _include(app, health, metrics)
     return app
 
 
 def observed(app: FastAPI, service: Service) -> ASGIApp:
     return Observer(app, service.metrics)
+
+
+def _include(app: FastAPI, *routers: APIRouter) -> None:
+    """Also keeps which methods each path takes: Starlette would name those of its first route only."""
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    for router in routers:
+        app.include_router(router)
+    for route in (*app.routes, *(route for router in routers for route in router.routes)):
+        if isinstance(route, APIRoute):
+            methods[route.path] |= route.methods or set()
+    app.state.methods = {path: ", ".join(sorted(taken)) for path, taken in methods.items()}
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -121,14 +131,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
         problem = problems.of_validation(error.errors())
     elif isinstance(error, HTTPException):
         problem = problems.of_http(error)
-        headers = {"allow": _methods_at(request)} if error.status_code == 405 else error.headers
+        headers = (
+            {"allow": request.app.state.methods[request.scope["path"]]} if error.status_code == 405 else error.headers
+        )
     else:
         raise error  # the observer logs and answers it
     return problems.answer(problem, str(request.scope["state"]["request_id"]), headers)
-
-
-def _methods_at(request: Request) -> str:
-    """All methods that a path takes; Starlette names those of the first route only."""
-    path = request.scope["path"]
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute) and route.path == path]
-    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
