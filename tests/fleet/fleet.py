@@ -42,10 +42,10 @@ def ansible(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(_with_inventory(command), capture_output=True, text=True, env=_environment(), check=False)
 
 
-def start_playbook(*arguments: str) -> subprocess.Popen[str]:
-    """Start site.yml and go on; `recap_of` waits for it."""
+def start_playbook(*arguments: str, playbook: str = "site") -> subprocess.Popen[str]:
+    """Start a playbook of the collection and go on; `recap_of` waits for it."""
     return subprocess.Popen(
-        _with_inventory(("ansible-playbook", "lethe.wireguard.site", *arguments)),
+        _with_inventory(("ansible-playbook", f"lethe.wireguard.{playbook}", *arguments)),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def recap_of(run: subprocess.Popen[str], watch: Callable[[str], None] = lambda l
         for found in re.finditer(r"^(\S+)\s+: (ok=.*)$", output, re.MULTILINE)
     }
     if run.returncode != 0 or not hosts:
-        raise CommandFailed(f"site.yml ended with {run.returncode} on {len(hosts)} hosts:\n{output}")
+        raise CommandFailed(f"a playbook ended with {run.returncode} on {len(hosts)} hosts:\n{output}")
     return Recap(hosts, output)
 
 

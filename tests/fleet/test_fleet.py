@@ -14,11 +14,15 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import yaml
 
 from fleet.fleet import BOUND, IDLE_AFTER, Fleet, recap_of, start_playbook
 from fleet.gateway import INTERFACE, Gateway
+from fleet.hosts import CHECKOUT, CommandFailed
 from fleet.witnesses import can_connect, seen_beyond
 
 # What emulation adds to a second-by-second look at two machines.
@@ -36,6 +40,22 @@ EXPOSURE_LIMIT = 1.5
 @pytest.fixture(params=[0, 1], ids=["gateway1", "gateway2"])
 def gateway(request: pytest.FixtureRequest, fleet: Fleet) -> Gateway:
     return fleet.gateways[request.param]
+
+
+def preflight(gateway: Gateway) -> dict[str, Any]:
+    """What the gateway role finds on a gateway before it does anything."""
+    script = (CHECKOUT / "roles/gateway/files/preflight.sh").read_text()
+    return yaml.safe_load(gateway.host.run(f"sh -s {INTERFACE} eth1 <<'PREFLIGHT'\n{script}\nPREFLIGHT"))
+
+
+@contextmanager
+def wg_quick_configuration(gateway: Gateway) -> Iterator[None]:
+    path = f"/etc/wireguard/{INTERFACE}.conf"
+    gateway.host.run(f"install -D /dev/null {path}")
+    try:
+        yield
+    finally:
+        gateway.host.run(f"rm {path}")
 
 
 class TestConnected:
@@ -173,6 +193,40 @@ class TestRevoked:
 
 
 class TestDisturbed:
+    """What stands in a roll-out's way, and what happens to a gateway afterwards."""
+
+    def test_a_configuration_of_wg_quick_is_reported(self, gateway: Gateway) -> None:
+        with wg_quick_configuration(gateway):
+            found = preflight(gateway)
+
+        assert f"/etc/wireguard/{INTERFACE}.conf exists" in found["problems"][0]
+
+    def test_a_gateway_in_order_has_nothing_to_be_done(self, gateway: Gateway) -> None:
+        assert preflight(gateway) == {
+            "problems": [], "runtime": True, "nft": True, "parameters": True, "firewall": True,
+            "dynamic_debug": False, "swap": False, "swap_target": False, "zramswap": False, "accept_ra": 2,
+        }  # fmt: skip
+
+    def test_drift_is_noticed(self, gateway: Gateway) -> None:
+        gateway.host.run("echo 'module wireguard +p' >/proc/dynamic_debug/control; sysctl -qw net.ipv4.ip_forward=0")
+        try:
+            found = preflight(gateway)
+        finally:
+            gateway.host.run(
+                "echo 'module wireguard =_' >/proc/dynamic_debug/control; sysctl -qw net.ipv4.ip_forward=1"
+            )
+
+        assert found["dynamic_debug"]
+        assert not found["parameters"]
+
+    def test_a_broken_gateway_stops_the_roll_out_before_the_next_one(self, fleet: Fleet) -> None:
+        first, second = fleet.gateways
+        with wg_quick_configuration(first), pytest.raises(CommandFailed) as stopped:
+            recap_of(start_playbook("--tags", "gateway"))
+
+        assert f"fatal: [{first.name}]" in str(stopped.value)
+        assert f"[{second.name}]" not in str(stopped.value)
+
     def test_the_firewall_comes_back_with_nftables(self, gateway: Gateway) -> None:
         for verb in ("restart", "reload"):
             gateway.host.run(f"systemctl start nftables.service && systemctl {verb} nftables.service")

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's registry: the operator's playbooks, and a client that asks its API over the network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet.client import Client
+from fleet.fleet import Recap, recap_of, start_playbook
+from fleet.gateway import Gateway
+from fleet.hosts import Host
+
+ALL_AT_ONCE = ("--extra-vars", '{"site_serial": ["100%"]}')
+CERTIFICATE = "/etc/lethe/registry.crt"
+PORT = 8443
+
+# Run on a client's machine: $0 is the method, $1 the path, $2 the token, $3 the body.
+_ASK = """
+import json, ssl, sys, urllib.request
+method, path, token, body = sys.argv[1:]
+request = urllib.request.Request("https://%s:%d" + path, method=method, data=body.encode() or None)
+request.add_header("Authorization", "Bearer " + token)
+request.add_header("Content-Type", "application/json")
+context = ssl.create_default_context(cafile="/run/registry.crt")
+try:
+    with urllib.request.urlopen(request, context=context, timeout=60) as answer:
+        print(json.dumps([answer.status, json.load(answer)]))
+except urllib.error.HTTPError as error:
+    print(json.dumps([error.code, json.load(error)]))
+"""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The host that site.yml made a registry."""
+
+    host: Host
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.host.run("lethe-registry status --json")))
+
+    def ask(self, client: Client, method: str, path: str, token: str, **body: object) -> tuple[int, dict[str, Any]]:
+        """A request to the API from a client's machine, over the network and by the registry's name."""
+        certificate = self.host.run(f"cat {CERTIFICATE}")
+        client.host.run(f"printf '%s\\n' {shlex.quote(certificate)} >/run/registry.crt")
+        script = _ASK % (self.host.name, PORT)
+        arguments = shlex.join([script, method, path, token, json.dumps(body) if body else ""])
+        status, document = json.loads(client.host.run(f"python3 -c {arguments}"))
+        return status, document
+
+
+def play(playbook: str, *arguments: str, **variables: str | Path) -> Recap:
+    """Run a playbook as an operator would. Raises CommandFailed."""
+    given = [word for name, value in variables.items() for word in ("--extra-vars", f"{name}={value}")]
+    return recap_of(start_playbook(*arguments, *given, playbook=playbook))
+
+
+def push() -> Recap:
+    """Bring the registry's peers to the gateways."""
+    return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "peers")
+
+
+def take(client: Client, registration: dict[str, Any]) -> None:
+    """Give a client's interface what the registry gave it."""
+    name, (ipv4, ipv6) = client.name, registration["allowed_ips"]
+    client.host.run(f"""set -e
+        ip -n {name} address flush dev {name}
+        ip -n {name} address add {ipv4} dev {name}
+        ip -n {name} address add {ipv6} dev {name} nodad
+        ip -n {name} route replace default dev {name}
+        ip -n {name} -6 route replace default dev {name}
+        umask 077
+        echo {registration["preshared_key"]} >/run/{name}.psk
+    """)
+
+
+def allowed_ips(gateway: Gateway, public_key: str) -> list[str]:
+    """What the kernel has of a peer."""
+    listed = gateway.host.run("wg show wg0 allowed-ips").splitlines()
+    return next((sorted(line.split()[1:]) for line in listed if line.startswith(public_key)), [])

@@ -1,0 +1,228 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a rolled-out registry does, seen by its operator, a client and the gateways' kernels.
+
+The tests tell one story and run in their order: a client is registered, connects with what it was given, is suspended
+and comes back; the registry is backed up and restored; the same again on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet.client import Client
+from fleet.gateway import Gateway
+from fleet.hosts import CommandFailed
+
+from fleet_registry.site import Registry, allowed_ips, play, push, take
+
+ACCOUNT = "customer-4711"
+UNIT = "lethe-registry.service"
+# systemd's score, 0 (nothing allowed) to 10. What is left is the network and the state directory.
+EXPOSURE_LIMIT = 1.5
+IPV4, IPV6 = ip_network("10.64.0.0/10"), ip_network("fd00:6c65:7468::/48")
+GATEWAYS_OWN = {"10.64.0.1/32", "10.64.0.2/32", "fd00:6c65:7468::1/128", "fd00:6c65:7468::2/128"}
+
+Given = Callable[[], dict[str, Any]]
+
+
+def register(kept: Path, public_key: str, name: str = "carol", account: str = ACCOUNT) -> tuple[int, dict[str, Any]]:
+    """Register a key with the operator's playbook; returns the changes, and what the client is given."""
+    addresses = kept / f"{name}.json"
+    recap = play(
+        "register",
+        account=account,
+        public_key=public_key,
+        client_token_file=kept / f"{account}.token",
+        addresses_file=addresses,
+    )
+    return recap.total("changed"), json.loads(addresses.read_text())
+
+
+@pytest.fixture
+def given(kept: Path) -> Given:
+    """What the client was given when it was registered."""
+    return lambda: json.loads((kept / "carol.json").read_text())
+
+
+def other_key(client: Client) -> str:
+    return client.host.run("wg genkey | wg pubkey")
+
+
+class TestClient:
+    def test_is_registered_and_gets_addresses_that_the_gateways_route(
+        self, carol: Client, kept: Path, registry: Registry
+    ) -> None:
+        changed, registration = register(kept, carol.public_key)
+
+        assert changed > 0
+        ipv4, ipv6 = (ip_interface(text) for text in registration["allowed_ips"])
+        assert ipv4.network.subnet_of(IPV4)
+        assert ipv6.network.subnet_of(IPV6)
+        assert not GATEWAYS_OWN & set(registration["allowed_ips"])
+        assert registry.status()["registrations"] == 1
+
+    def test_registered_again_has_the_same_and_nothing_changes(self, carol: Client, kept: Path, given: Given) -> None:
+        before = given()
+        assert register(kept, carol.public_key) == (0, before)
+
+    def test_what_the_operator_keeps_is_for_the_operator_alone(self, kept: Path) -> None:
+        modes = {path.name: path.stat().st_mode & 0o777 for path in kept.iterdir()}
+        assert modes == {f"{ACCOUNT}.token": 0o600, "carol.json": 0o600}
+
+    def test_asks_the_api_over_the_network_and_gets_the_same(
+        self, carol: Client, registry: Registry, kept: Path, given: Given
+    ) -> None:
+        token = (kept / f"{ACCOUNT}.token").read_text().strip()
+        status, answer = registry.ask(carol, "POST", "/v1/registrations", token, public_key=carol.public_key)
+
+        assert (status, answer["changed"]) == (200, False)
+        assert answer["allowed_ips"] == given()["allowed_ips"]
+        assert registry.ask(carol, "GET", "/v1/status", token)[0] == 403
+
+    def test_connects_through_every_gateway_with_the_addresses_it_was_given(
+        self, carol: Client, gateways: tuple[Gateway, ...], given: Given
+    ) -> None:
+        assert push().total("changed") == len(gateways)
+        take(carol, given())
+        carol.connect(gateways)
+
+        for gateway in gateways:
+            assert allowed_ips(gateway, carol.public_key) == sorted(given()["allowed_ips"])
+            assert carol.reach(gateway.tunnel_ipv4) is not None
+            assert carol.reach(gateway.tunnel_ipv6) is not None
+            assert gateway.handshake_age(carol.public_key) is not None
+
+    def test_a_push_without_a_change_changes_nothing(self) -> None:
+        assert push().total("changed") == 0
+
+    def test_suspended_is_off_after_the_next_push_and_resumed_it_is_back(
+        self, carol: Client, gateways: tuple[Gateway, ...], given: Given
+    ) -> None:
+        assert play("suspend", account=ACCOUNT).total("changed") == 1
+        push()
+        assert [gateway.peers() for gateway in gateways] == [[], []]
+        assert carol.ping(gateways[0].tunnel_ipv4) is None
+
+        assert play("suspend", account=ACCOUNT, state="active").total("changed") == 1
+        push()
+        assert allowed_ips(gateways[0], carol.public_key) == sorted(given()["allowed_ips"])
+        assert carol.reach(gateways[0].tunnel_ipv4) is not None
+
+
+class TestHost:
+    def test_the_service_is_sandboxed(self, registry: Registry) -> None:
+        report = registry.host.run(f"systemd-analyze security --no-pager {UNIT}")
+
+        (exposure,) = re.findall(r"exposure level for \S+: ([\d.]+)", report)
+        assert float(exposure) <= EXPOSURE_LIMIT
+
+    def test_systemd_finds_no_fault_in_the_unit(self, registry: Registry) -> None:
+        assert registry.host.run(f"systemd-analyze verify --man=no {UNIT} 2>&1 | grep lethe || true") == ""
+
+    def test_secrets_are_for_those_who_need_them(self, registry: Registry) -> None:
+        files = "/etc/lethe/registry.json /etc/lethe/registry.key /etc/lethe/registry.secrets /var/lib/lethe"
+        assert registry.host.run(f"stat --format='%a %U %G' {files}").splitlines() == [
+            "640 root lethe-registry",
+            "600 root root",
+            "600 lethe-registry lethe-registry",
+            "700 lethe-registry lethe-registry",
+        ]
+
+    def test_nothing_but_the_database_knows_the_client_and_nothing_an_account_or_a_token(
+        self, carol: Client, registry: Registry, kept: Path, given: Given
+    ) -> None:
+        addresses = [text.partition("/")[0] for text in given()["allowed_ips"]]
+        token = (kept / f"{ACCOUNT}.token").read_text().strip()
+        for secret in (ACCOUNT, token, carol.public_key, given()["preshared_key"], *addresses):
+            found = registry.host.run(
+                f"grep --recursive --fixed-strings --files-with-matches -e {secret} "
+                "/etc /var /root /home /tmp /run 2>/dev/null || true; "
+                f"journalctl --no-pager | grep --fixed-strings -e {secret} || true",
+                seconds=300,
+            )
+            assert found == ""
+
+    def test_the_peers_on_their_way_to_the_gateways_are_gone(self, registry: Registry) -> None:
+        assert registry.host.run("ls /run | grep peers || true") == ""
+        assert list(Path("/dev/shm").glob("lethe-peers-*")) == []
+
+
+def back_up_and_restore(carol: Client, registry: Registry, kept: Path, name: str) -> None:
+    """A restore brings back what was, and nothing that came after; gateways see another epoch."""
+    backup, secrets = kept / f"{name}.backup", kept / f"{name}.secrets"
+    play("backup", backup_file=backup, secrets_file=secrets)
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert secrets.read_text().strip() == registry.host.run("cat /etc/lethe/registry.secrets")
+    assert carol.public_key.encode() not in backup.read_bytes()
+    with pytest.raises(CommandFailed, match="is there already"):
+        play("backup", backup_file=backup)
+
+    before = registry.status()
+    register(kept, other_key(carol), "other")
+    assert registry.status()["registrations"] == before["registrations"] + 1
+
+    with pytest.raises(CommandFailed, match=f"confirm={registry.host.name}"):
+        play("restore", backup_file=backup)
+    play("restore", backup_file=backup, secrets_file=secrets, confirm=registry.host.name)
+    after = registry.status()
+    assert after["registrations"] == before["registrations"]
+    assert after["epoch"] != before["epoch"]
+    assert registry.host.run("ls /var/lib/lethe | grep -e backup -e restore || true") == ""
+
+
+class TestBackup:
+    def test_is_restored_in_a_new_epoch(self, carol: Client, registry: Registry, kept: Path) -> None:
+        back_up_and_restore(carol, registry, kept, "sqlite")
+
+    def test_the_client_is_still_registered(self, carol: Client, kept: Path, given: Given) -> None:
+        before = given()
+        assert register(kept, carol.public_key) == (0, before)
+
+
+class TestPostgresql:
+    """The same host, on a PostgreSQL that the role installs."""
+
+    ROLL_OUT = ("--limit", "registries", "--extra-vars", "registry_install_postgresql=true")
+
+    def test_is_rolled_out_and_the_second_run_changes_nothing(self, registry: Registry) -> None:
+        # Another database knows none of the credentials.
+        play("site", *self.ROLL_OUT, registry_replace_credentials="true")
+        assert registry.status()["registrations"] == 0
+        assert play("site", *self.ROLL_OUT).total("changed") == 0
+
+    def test_registers_a_client_that_the_gateways_know_then(
+        self, carol: Client, kept: Path, gateways: tuple[Gateway, ...], given: Given
+    ) -> None:
+        (kept / f"{ACCOUNT}.token").unlink()
+        changed, _ = register(kept, carol.public_key)
+        assert changed > 0
+        push()
+        take(carol, given())
+        carol.connect(gateways)
+
+        for gateway in gateways:
+            assert allowed_ips(gateway, carol.public_key) == sorted(given()["allowed_ips"])
+            assert carol.reach(gateway.tunnel_ipv4) is not None
+
+    def test_is_restored_in_a_new_epoch(self, carol: Client, registry: Registry, kept: Path) -> None:
+        back_up_and_restore(carol, registry, kept, "postgresql")
+
+    def test_its_server_listens_on_no_network_and_logs_no_values(self, registry: Registry) -> None:
+        assert registry.host.run("ss -Hltn 'sport = 5432'") == ""
+        assert (
+            registry.host.run("grep --ignore-case --files-with-matches 'public_key' /var/log/postgresql/* || true")
+            == ""
+        )
+
+    def test_the_service_comes_back_after_a_reboot(self, registry: Registry) -> None:
+        registry.host.reboot()
+        assert registry.host.run(f"systemctl is-active {UNIT}") == "active"
+        assert registry.status()["registrations"] == 1
