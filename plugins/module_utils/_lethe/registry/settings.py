@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,15 @@ class ServerSettings:
         for name, least in (("port", 0), ("metrics_port", -1)):
             if not least <= getattr(self, name) <= 65535:
                 raise InvalidValue(name, "is not a port", f"give a whole number from {least} to 65535")
+        for i, proxy in enumerate(self.trusted_proxies):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise InvalidValue(
+                    f"trusted_proxies[{i}]",
+                    "is not an address or a network",
+                    'write it like "192.0.2.1" or "10.0.0.0/24"',
+                ) from None
         if bool(self.tls_certificate) != bool(self.tls_key):
             missing, given = ("tls_key", "tls_certificate") if self.tls_certificate else ("tls_certificate", "tls_key")
             raise InvalidValue(missing, f"is missing, and {given} is there", "give both, or neither")

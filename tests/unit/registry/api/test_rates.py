@@ -132,3 +132,12 @@ def test_who_guesses_is_stopped_and_others_are_not(serve: Serve) -> None:
     assert site.caller(peer="127.77.1.10").get("/v1/account").status_code == 429
     assert client.get("/v1/account").status_code == 200
     assert site.caller(client.token, peer="127.77.1.10").get("/v1/account").status_code == 200
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_behind_a_proxy_the_peer_is_whom_the_proxy_names(serve: Serve, trusted: bool) -> None:
+    site = serve(server={"stranger_rate": "1/minute", "trusted_proxies": ("127.77.1.0/24",) if trusted else ()})
+    peers = ["203.0.113.7", "203.0.113.8"]
+    site.named |= set(peers)
+    answers = [site.caller().get("/v1/account", headers={"x-forwarded-for": peer}).status_code for peer in peers]
+    assert answers == [401, 401 if trusted else 429]

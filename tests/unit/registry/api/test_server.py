@@ -191,6 +191,7 @@ def test_a_new_certificate_is_used_without_a_restart(
         ({"tls_certificate": "/x", "tls_key": "/y"}, "server.tls_certificate: or its tls_key cannot be used"),
         ({"port": 70000}, "server.port: is not a port"),
         ({"client_rate": "fast"}, "server.client_rate: is not a rate"),
+        ({"trusted_proxies": ["my-proxy"]}, "server.trusted_proxies[0]: is not an address or a network"),
         ({"colour": "red"}, "server.colour: is not a setting"),
     ],
 )
