@@ -13,7 +13,7 @@ from ansible.errors import AnsibleFilterError
 DOCUMENTATION = r"""
 name: tunnel_networks
 short_description: The networks that interface addresses are in
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Turns addresses with the length of their network, as gateways have them, into these networks, each once.
 options:

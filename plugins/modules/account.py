@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: account
 short_description: Manage an account of a registry
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Creates, suspends, resumes and closes an account, sets how many keys it may have, and issues a credential for its
     clients.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registration
 short_description: Register, rotate and revoke a key
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Registers a client's public key with a registry, which gives it random tunnel addresses; replaces it by another one;
     removes it.

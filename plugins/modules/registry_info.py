@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registry_info
 short_description: Look at a registry
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Returns a registry in numbers. It names neither an account nor a key nor an address.
   - It takes an operator's credential. Without one, it only looks whether the registry is ready, and fails if not.

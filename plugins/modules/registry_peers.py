@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registry_peers
 short_description: Fetch the peers of all gateways from a registry
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Writes all peers that gateways should have into a file that M(lethe.wireguard.peers) reads.
   - It takes a gateway's credential. There is no account in what it fetches.
