@@ -135,7 +135,7 @@ def test_a_dump_is_of_one_state_or_not_given(device: KernelDevice, monkeypatch: 
     given = 0
     with in_child(Swapping(device)) as swapped:
         before = swapped()
-        while interrupted < 30 or given < 5:
+        while interrupted < 15 or given < 5:
             try:
                 names = device.read(lambda states: [state.public_key for state in states])
             except DumpInterrupted:

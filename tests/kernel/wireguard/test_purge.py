@@ -217,7 +217,7 @@ def test_at_no_moment_is_a_peer_missing(device: KernelDevice) -> None:
     remote = [peer._replace(endpoint=None) for peer in ghosts]
     with in_child(lambda: device.reinstate(remote)) as rounds:
         begin, looks = rounds(), 0
-        while looks < 100 or rounds() < begin + 20:
+        while looks < 50 or rounds() < begin + 10:
             names = device.read(lambda states: {state.public_key for state in states})
             assert len(names) == DUMP_IN_ONE
             looks += 1
