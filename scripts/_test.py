@@ -17,11 +17,11 @@ from _jobs import CHECKOUT, Counts, Job, Outcome, Runner
 LOGS = CHECKOUT / ".cache/test"
 LANES = (
     (
-        Job("unit", ["scripts/test-unit"], 600),
-        Job("lint", ["scripts/lint"], 900),
-        Job("kernel", ["scripts/test-kernel"], 1200),
+        Job("unit", ["scripts/test-unit"], 900),
+        Job("lint", ["scripts/lint"], 1200),
+        Job("kernel", ["scripts/test-kernel"], 1800),
     ),
-    (Job("fleet", ["scripts/test-fleet"], 2700),),
+    (Job("fleet", ["scripts/test-fleet"], 4500),),
 )
 LAYERS = tuple(job.name for lane in LANES for job in lane)
 TAIL = 60

@@ -58,7 +58,7 @@ class Limits:
             memory=positive(os.environ, "LETHE_KERNEL_MEMORY", 2048),
             cpus=positive(os.environ, "LETHE_KERNEL_CPUS", 2),
             boot=positive(os.environ, "LETHE_KERNEL_BOOT_TIMEOUT", 180),
-            total=positive(os.environ, "LETHE_KERNEL_TIMEOUT", 900),
+            total=positive(os.environ, "LETHE_KERNEL_TIMEOUT", 1500),
         )
 
 
