@@ -180,7 +180,7 @@ def test_sqlite_runs_with_the_guarantees_that_are_promised(registry: Registry) -
         "synchronous": 2,  # FULL
         "foreign_keys": 1,
         "secure_delete": 1,
-        "busy_timeout": 10_000,
+        "busy_timeout": 30_000,
         "temp_store": 2,  # MEMORY
     }
     assert registry.store.write(pragmas) == promised

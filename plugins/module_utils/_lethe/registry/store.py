@@ -45,7 +45,7 @@ _LOG = insert(schema.changes)
 _WAIT = insert(schema.outbox)
 
 _BATCH = 256  # use cases that share one SQLite commit
-_BUSY = 10_000  # ms that SQLite waits for another process's transaction
+_BUSY = 30_000  # ms that SQLite waits for other processes: it polls, and a busy writer leaves it few moments
 _CONNECTIONS = 10  # to PostgreSQL, of one process
 _ATTEMPTS = 5  # of a PostgreSQL transaction that met another one (deadlock, serialization)
 _RETRIABLE = ("40001", "40P01")  # SQLSTATEs of those
