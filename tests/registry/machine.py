@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from registry.postgresql_server import PostgresqlServer
@@ -426,6 +427,17 @@ class Machine(RuleBasedStateMachine):
             self._database.__exit__(None, None, None)
 
 
+def _profile(examples: int, steps: int) -> settings:
+    """In CI the examples are always the same. How long a step takes is the machine's affair."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize="CI" in os.environ,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
 def run_on_sqlite(template: Path, examples: int, steps: int) -> None:
     """``template``: a database that has the schema and nothing else."""
 
@@ -435,9 +447,7 @@ def run_on_sqlite(template: Path, examples: int, steps: int) -> None:
             shutil.copy(template, f"{directory}/registry.sqlite3")
             yield f"sqlite:///{directory}/registry.sqlite3"
 
-    run_state_machine_as_test(
-        partial(Machine, database), settings=settings(max_examples=examples, stateful_step_count=steps)
-    )
+    run_state_machine_as_test(partial(Machine, database), settings=_profile(examples, steps))
 
 
 def run_on_postgresql(server: PostgresqlServer, template: str, examples: int, steps: int) -> None:
@@ -450,7 +460,5 @@ def run_on_postgresql(server: PostgresqlServer, template: str, examples: int, st
         server.execute("UPDATE history SET revision = 0", name)
         yield server.url(name)
 
-    run_state_machine_as_test(
-        partial(Machine, database), settings=settings(max_examples=examples, stateful_step_count=steps)
-    )
+    run_state_machine_as_test(partial(Machine, database), settings=_profile(examples, steps))
     server.drop_database(name)

@@ -42,7 +42,8 @@ class PostgresqlServer:
     others, as the operating system lives on.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self, *, durable: bool = True, wal_segment: int = 16) -> None:
+        """``wal_segment``: megabytes in each file of the write-ahead log."""
         self.directory = Path(tempfile.mkdtemp(prefix="lethe-postgresql-"))
         self.data = self.directory / "data"
         self._durable = durable
@@ -55,6 +56,7 @@ class PostgresqlServer:
             [
                 *("setpriv", "--no-new-privs", *self._as_user(), programs() / "initdb", "--pgdata", self.data),
                 *("--username", _USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"),
+                f"--wal-segsize={wal_segment}",
             ],
             check=True,
             stdout=subprocess.DEVNULL,

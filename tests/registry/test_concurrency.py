@@ -23,7 +23,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import history
 
 PROCESSES, THREADS = 3, 4
-SECONDS = 3.0
 LEADER = """
     SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid)
     WHERE locktype = 'advisory' AND granted AND datname = '{}'
@@ -105,13 +104,10 @@ def test_a_reader_sees_every_change_of_many_writers(new_database: NewDatabase) -
     with leading(registry):
         reader = Reader(registry)
         with writing(url) as writers:
-            until(lambda: all(writer.answers for writer in writers))
-            time.sleep(SECONDS)
+            until(lambda: all(writer.answers > 30 for writer in writers) and reader.follower.revision > 500)
     check(url, writers, reader)
-    assert sum(writer.failures for writer in writers) == 0
-    assert min(writer.answers for writer in writers) > 10
-    assert reader.follower.revision > 200
-    assert reader.portions > 10  # it read while they wrote
+    assert [writer.failures for writer in writers] == [[], [], []]
+    assert reader.portions > 5  # it read while they wrote
     registry.close()
 
 
@@ -199,7 +195,7 @@ def test_housekeepers_of_several_processes_remove_each_key_once(new_database: Ne
     url, clock = new_database(), Clock()
     registries = [Registry.open(url, clock, device_limit=1000, key_days=1) for _ in range(3)]
     registries[0].create("alice")
-    registries[0].store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(700)])
+    registries[0].store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(450)])
     clock.move(days=1)
     removed: list[int] = []
     threads = [threading.Thread(target=lambda one=one: removed.append(one.tidy())) for one in registries]
@@ -207,8 +203,8 @@ def test_housekeepers_of_several_processes_remove_each_key_once(new_database: Ne
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(removed) == 700
-    assert registries[0].position().revision == 1400
+    assert sum(removed) == 450
+    assert registries[0].position().revision == 900
     assert registries[0].exported() == {}
     for one in registries:
         one.close()

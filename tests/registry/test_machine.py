@@ -13,8 +13,8 @@ from registry.postgresql_server import PostgresqlServer
 
 
 def test_any_sequence_of_requests_on_sqlite(sqlite_template: Path) -> None:
-    run_on_sqlite(sqlite_template, examples=150, steps=50)
+    run_on_sqlite(sqlite_template, examples=50, steps=50)
 
 
 def test_any_sequence_of_requests_on_postgresql(postgresql: PostgresqlServer, postgresql_template: str) -> None:
-    run_on_postgresql(postgresql, postgresql_template, examples=25, steps=40)
+    run_on_postgresql(postgresql, postgresql_template, examples=12, steps=40)

@@ -35,8 +35,6 @@ TRIES, DONE, FAILED = "tries", "done", "failed"
 
 # Of an account: each key, the key that it replaces, and whether it is being replaced.
 Keys = dict[PublicKey, tuple[PublicKey | None, bool]]
-# What is told: moment, account, request, its keys, and the addresses that were given.
-Told = tuple[str, str, str, tuple[PublicKey, ...], tuple[str, ...]]
 
 
 def after(keys: Keys, request: str, *involved: PublicKey) -> Keys:
@@ -93,7 +91,8 @@ class Writer:
 
     def __init__(self, url: str, name: str, threads: int) -> None:
         self.accounts: dict[str, Account] = {}
-        self.answers = self.failures = 0
+        self.answers = 0
+        self.failures: list[str] = []
         self._ours, theirs = _context().Pipe(duplex=False)
         self.process = _start(write_for_ever, url, name, threads, theirs)
         theirs.close()
@@ -110,7 +109,8 @@ class Writer:
                 moment, request, tuple(map(PublicKey, involved)), addresses
             )
             self.answers += moment == DONE
-            self.failures += moment == FAILED
+            if moment == FAILED:
+                self.failures += addresses
 
     def kill(self) -> None:
         """SIGKILL, at whatever it is."""
@@ -153,9 +153,9 @@ def _requests(registry: Registry, name: str, told: Callable[..., None]) -> None:
                 told(DONE, account, request, tuple(map(bytes, involved)), addresses)
                 keys = after(keys, request, *involved)
                 request, involved = _next_request(keys, chosen)
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             # Whether it happened is open for ever: go on with another account.
-            told(FAILED, account, request, tuple(map(bytes, involved)), ())
+            told(FAILED, account, request, tuple(map(bytes, involved)), (str(error),))
             time.sleep(0.05)
 
 
