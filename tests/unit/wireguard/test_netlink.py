@@ -35,7 +35,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.n
     WireGuardSocket,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Peer, PeerState
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import Plan
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import PeerUpdate, Plan
 
 FAMILY = 0x1D
 ERROR, DONE, INTERRUPTED = 2, 3, 0x10
@@ -332,6 +332,24 @@ def test_nothing_is_lost_divided_or_turned_around_in_messages(sizes: list[int], 
         for removal, whole in zip(pairs[::2], pairs[1::2], strict=True):
             assert (removal["flags"], whole["flags"]) == (1, 2)
             assert removal["public_key"] == whole["public_key"]
+
+
+def test_a_plan_is_sent_in_the_order_that_makes_moved_addresses_arrive(kernel: FakeKernel) -> None:
+    KernelDevice("wg0").apply(Plan(added=[Peer(A)], updated=[PeerUpdate(B, PSK)], removed=[C], unchanged=1))
+    sent = tree.peers_of(b"".join(kernel.sent))
+    assert [(peer["public_key"], peer["flags"]) for peer in sent] == [(C, 1), (B, 4), (A, 2)]
+
+
+def test_a_plan_that_removes_all_names_no_peer_for_it(kernel: FakeKernel) -> None:
+    KernelDevice("wg0").apply(Plan(added=[Peer(A)], removed=[B, C]))
+    assert tree.peers_of(kernel.sent[0]) == []
+    assert [peer["public_key"] for peer in tree.peers_of(b"".join(kernel.sent))] == [A]
+
+
+def test_messages_grow_no_faster_than_the_last_one_has_shown_to_be_safe(kernel: FakeKernel) -> None:
+    kernel.cost = 1e-7
+    KernelDevice("wg0").apply(Plan(added=made_up_peers(100)))
+    assert [len(tree.attributes(data)) for data in kernel.sent][:2] == [16, 32]
 
 
 def test_nothing_to_send_is_nothing_sent(kernel: FakeKernel) -> None:

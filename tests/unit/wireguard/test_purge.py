@@ -259,7 +259,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World(looks, steps, handshakes)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(worlds())
 def test_however_the_clock_is_set_no_live_session_is_purged(world: World) -> None:
     memory = Memory()
@@ -275,7 +275,7 @@ def test_however_the_clock_is_set_no_live_session_is_purged(world: World) -> Non
             forgotten.update(completed)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(worlds(), st.integers(0, 3))
 def test_however_the_clock_is_set_no_idle_peer_is_spared_for_ever(world: World, moment: int) -> None:
     """One handshake and then silence: each step of the clock can add the limit once more, nothing can add more."""
