@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
 _NAME_LENGTH = 15  # IFNAMSIZ - 1, linux/if.h
+_NOT_IN_NAMES = "/:%"
 _SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
 _LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
 
@@ -89,12 +90,15 @@ class InterfaceChange:
 
 
 def check_name(name: str) -> str:
-    """Raises InvalidValue if the kernel would not take it as the name of an interface."""
-    if not 0 < len(name.encode()) <= _NAME_LENGTH or "/" in name or name in (".", "..") or name.split() != [name]:
+    """Raises InvalidValue if the kernel would not take it as the name of an interface (dev_valid_name(),
+    net/core/dev.c) or would take it for a pattern of one ("wg%d").
+    """
+    plain = name.isprintable() and not any(character in _NOT_IN_NAMES or character.isspace() for character in name)
+    if not plain or name in (".", "..") or not 0 < len(name.encode()) <= _NAME_LENGTH:
         raise InvalidValue(
             "name",
             "is no name for an interface",
-            f"give 1 to {_NAME_LENGTH} characters without '/' and spaces, like wg0",
+            f"give 1 to {_NAME_LENGTH} characters without '/', ':', '%' and spaces, like wg0",
         )
     return name
 
