@@ -30,9 +30,9 @@ def test_names_that_the_kernel_takes(name: str) -> None:
     ids=repr,
 )  # fmt: skip
 def test_names_that_the_kernel_does_not_take(name: str) -> None:
-    with pytest.raises(InvalidValue, match="^name: is no name for an interface"):
+    with pytest.raises(InvalidValue, match=r"^name: is no name for an interface"):
         check_name(name)
-    with pytest.raises(InvalidValue):
+    with pytest.raises(InvalidValue, match="is no name"):
         InterfaceOptions(name)
 
 
@@ -59,7 +59,7 @@ def test_addresses_are_parsed(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "10.0.0.1/33", "10.0.0.256/8", "fe80::1%eth0/64", "host/8", None, 5, b"\n\0\0\1"]
+    "value", ["", "10.0.0.1/33", "10.0.0.256/8", "fe80::1%eth0/64", "host/8", None, 5, b"10.0.0.1"]
 )
 def test_bad_addresses_are_refused_by_place(value: object) -> None:
     with pytest.raises(InvalidValue, match=r"^addresses\[2\]: is not an address with a prefix"):
