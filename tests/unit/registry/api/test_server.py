@@ -292,27 +292,24 @@ def test_a_request_in_hand_is_finished(process: Callable[..., Process]) -> None:
     token = registry.token("alice")
     registry.close()
     answers: list[httpx.Response] = []
+    client = httpx.Client(base_url=f"http://127.0.0.1:{server.ports()[0]}", timeout=60)
+    assert client.get("/healthz").is_success  # from here the connection is one that the server has taken
 
     def register() -> None:
-        answers.append(
-            httpx.post(
-                f"http://127.0.0.1:{server.ports()[0]}/v1/registrations",
-                json={"public_key": key(1)},
-                headers={"authorization": f"Bearer {token}"},
-                timeout=30,
-            )
-        )
+        headers = {"authorization": f"Bearer {token}"}
+        answers.append(client.post("/v1/registrations", json={"public_key": key(1)}, headers=headers))
 
     with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")  # the write has to wait
         waiting = threading.Thread(target=register)
         waiting.start()
-        time.sleep(0.5)
+        time.sleep(2)  # nothing tells from outside that the request has been read
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         assert not answers
         holder.execute("COMMIT")
     waiting.join()
+    client.close()
     assert server.process.wait(60) == 0
     assert [answer.status_code for answer in answers] == [201]
