@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +21,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
     registrations,
     sequencer,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import KeyTaken
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import KeyTaken, KeyUnknown
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.history import Position
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 
@@ -122,16 +124,16 @@ def test_the_export_streams_one_state_while_writers_go_on(make_registry: MakeReg
     """More rows than are fetched at once; changes, and SQLite's checkpoints, happen meanwhile."""
     registry = make_registry(key_days=0)
     registry.create("alice", 100_000)
-    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(1200)])
+    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(400)])
     before = set(registry.exported())
 
     def reads(tx: Transaction) -> tuple[set[object], Position]:
         portion = registrations._EXPORT_ROWS
-        registrations._EXPORT_ROWS = 100
+        registrations._EXPORT_ROWS = 50
         try:
             rows = registrations.exported(tx)
             seen = {next(rows).public_key for _ in range(10)}
-            for n in range(0, 1200, 7):
+            for n in range(0, 400, 7):
                 registry.revoke(key(n))
             registry.register("alice", key(5000))
             registry.tidy()
@@ -310,6 +312,24 @@ def test_revoking_waits_for_a_rotation_that_begins(make_registry: MakeRegistry) 
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
+def test_a_key_that_is_being_removed_cannot_be_rotated_any_more(make_registry: MakeRegistry) -> None:
+    """Or its successor would name, as long as it lives, a key that is gone."""
+    registry = make_registry(key_days=1)
+    registry.create("alice")
+    registry.register("alice", key(1))
+    registry.clock.move(days=1)
+    with registry.store.engine.begin() as connection:
+        tx = Transaction(connection, registry.store.environment, int(registry.clock.now))
+        assert registrations.remove_due(tx, 10) == 1
+        owner = registry.hash("alice")
+        beginning = registry.store.submit(lambda tx: registrations.begin_rotation(tx, owner, key(1), key(2)))
+        wait_until_blocked(registry)
+
+    assert isinstance(beginning.exception(30), KeyUnknown)
+    assert registry.exported() == {}
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
 def test_two_requests_of_one_account_come_one_after_the_other(make_registry: MakeRegistry) -> None:
     """Or both would find room under the limit."""
     registry = make_registry(device_limit=1)
@@ -363,13 +383,15 @@ def test_a_deadlock_is_tried_again(make_registry: MakeRegistry) -> None:
     for name in ("alice", "bob"):
         registry.create(name)
     ready: dict[str, int] = {"alice": 0, "bob": 0}
+    both_begun = threading.Event()
 
     def locks(first: str, second: str) -> Callable[[Transaction], str]:
         def use_case(tx: Transaction) -> str:
             accounts.open_account(tx, registry.hash(first))
             ready[first] += 1
-            while not all(ready.values()):  # each holds its first before it asks for its second
-                pass
+            if all(ready.values()):
+                both_begun.set()
+            both_begun.wait(30)  # each holds its first before it asks for its second; set for good
             accounts.open_account(tx, registry.hash(second))
             return first
 
@@ -385,7 +407,9 @@ def wait_until_blocked(registry: Registry, sessions: int = 1) -> None:
     query = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
+    give_up = time.monotonic() + 30
     while True:
         with registry.store.engine.connect() as connection:
             if connection.execute(query).scalar_one() >= sessions:
                 return
+        assert time.monotonic() < give_up, "nobody waits"

@@ -13,7 +13,7 @@ from registry.postgresql_server import PostgresqlServer
 
 
 def test_any_sequence_of_requests_on_sqlite(sqlite_template: Path) -> None:
-    run_on_sqlite(sqlite_template, examples=20, steps=30)
+    run_on_sqlite(sqlite_template, examples=15, steps=30)
 
 
 def test_any_sequence_of_requests_on_postgresql(postgresql: PostgresqlServer, postgresql_template: str) -> None:

@@ -274,8 +274,8 @@ def test_the_housekeeper_goes_on_after_a_failure(registry: Registry, monkeypatch
 
 
 def test_vacuum_rewrites_the_database(registry: Registry) -> None:
-    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(1000)])
-    registry.store.write(lambda tx: [registrations.revoke(tx, key(n)) for n in range(1, 1000)])
+    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(400)])
+    registry.store.write(lambda tx: [registrations.revoke(tx, key(n)) for n in range(1, 400)])
     registry.settle()
     registry.clock.move(days=8)
     registry.tidy()
