@@ -314,6 +314,35 @@ def test_a_sequencer_survives_what_the_database_does_to_it(registry: Registry, m
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
+def test_a_sequencer_that_fails_keeps_no_lock_that_keeps_others_out(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a statement that fails in a session that lives on, nor a pool that has no connection, is the end."""
+    monkeypatch.setattr(sequencer, "_STANDBY_PAUSE", 0.01)
+    failures: list[Exception] = [OperationalError("", {}, Exception("a timeout")), SQLAlchemyError("the pool is empty")]
+    real = sequencer.stamp
+
+    def fails(connection: Any) -> int | None:
+        if failures:
+            raise failures.pop()
+        return real(connection)
+
+    monkeypatch.setattr(sequencer, "stamp", fails)
+    registry.register("alice", key(1))
+    one = Sequencer(registry.store.engine)
+    try:
+        until(lambda: registry.store.read(history.position).revision == 1)
+    finally:
+        one.stop()
+
+    locks = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    assert registry.store.read(lambda tx: tx.connection.execute(locks).scalar_one()) == 0
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
 def test_a_sequencer_that_stops_leaves_its_place_to_another(registry: Registry) -> None:
     for n in range(3):
         one = Sequencer(registry.store.engine)
