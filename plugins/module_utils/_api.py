@@ -128,7 +128,7 @@ def _checked(url: str) -> tuple[str, bool]:
     """The URL without a slash at its end, and whether it leads to this very host."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host, dummy = parts.hostname or "", parts.port
     except ValueError:
         host = ""
     if not host or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:

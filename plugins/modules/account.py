@@ -85,13 +85,13 @@ account:
     device_limit:
       description: How many keys it may have. V(null) in check mode, when the registry's default would apply.
       type: int
-    keys:
+    key_count:
       description: How many it has.
       type: int
   sample:
     state: active
     device_limit: 3
-    keys: 1
+    key_count: 1
 token:
   description: The new credential. V(null) in check mode.
   returned: success, with O(issue_credential=true)
@@ -107,7 +107,6 @@ from ..module_utils._lethe.wireguard.errors import InvalidValue
 from ..module_utils._module import Diff, Options, Outcome, run, show_value
 
 _OPEN = ("present", "active")
-_FIELDS = ("state", "device_limit", "keys")
 
 
 def change_account(options: Options, check: bool, *, hidden: bool) -> Outcome:
@@ -153,7 +152,7 @@ def _wanted(options: Options, before: dict[str, Any] | None) -> dict[str, Any] |
     if before is None:
         if state == "suspended":
             raise RegistryRefused("account-unknown", "there is no account with this id; create it first")
-        return None if state == "closed" else {"state": "active", "device_limit": limit, "keys": 0}
+        return None if state == "closed" else {"state": "active", "device_limit": limit, "key_count": 0}
     if before["state"] == "closed" and state != "closed":
         raise RegistryRefused("account-closed", "the account is closed and its keys are gone")
     after = {**before, "state": before["state"] if state == "present" else state}
@@ -162,7 +161,7 @@ def _wanted(options: Options, before: dict[str, Any] | None) -> dict[str, Any] |
             raise RegistryRefused("account-suspended", "the account is suspended; resume it to set its device_limit")
         after["device_limit"] = limit
     if after["state"] == "closed":
-        after["keys"] = 0
+        after["key_count"] = 0
     return after
 
 
@@ -180,14 +179,15 @@ def _apply(api: Api, options: Options, before: dict[str, Any] | None) -> dict[st
 
 
 def _picked(answer: dict[str, Any]) -> dict[str, Any]:
-    return {field: answer[field] for field in _FIELDS}
+    # Not "keys", as the API has it: a template that says account.keys would get the method of a mapping.
+    return {"state": answer["state"], "device_limit": answer["device_limit"], "key_count": answer["keys"]}
 
 
 def _text(account: dict[str, Any] | None) -> str:
     if account is None:
         return "not known\n"
     limit = "the registry's default" if account["device_limit"] is None else account["device_limit"]
-    return f"state: {account['state']}\ndevice_limit: {limit}\nkeys: {account['keys']}\n"
+    return f"state: {account['state']}\ndevice_limit: {limit}\nkeys: {account['key_count']}\n"
 
 
 def main() -> None:

@@ -219,7 +219,7 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fingerprint(_: argparse.Namespace) -> int:
+def _fingerprint(_options: argparse.Namespace) -> int:
     from .wireguard.keys import PublicKey, fingerprint
 
     for number, line in enumerate(sys.stdin, 1):

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Prints, as YAML, what a host is like before the gateway role changes anything: reasons to stop, and what is still
 # to be done. It is one script because a question to a host costs a second, and there are many.
 set -eu

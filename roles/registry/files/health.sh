@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Fails with a reason unless the registry's service runs, is going to after a reboot, and its database answers.
 set -eu
 python=$1

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Gives the host's newest PostgreSQL the settings on standard input, and a role and a database of the name that is
 # given. Prints what it changed. The role is whom the system user of the same name is (peer authentication).
 set -eu

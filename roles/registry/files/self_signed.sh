@@ -1,6 +1,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # Makes a key and a certificate for these names that is signed by itself, unless there is one for them. Prints what it
 # did. It is valid for ten years: whoever trusts it has it as a file, and would have to be given another one.
 set -eu

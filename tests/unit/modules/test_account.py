@@ -29,7 +29,7 @@ class TestPresent:
     def test_creates_an_account_once(self, ask: RunModule, state: Any) -> None:
         first = account(ask, device_limit=3)
         assert first.changed
-        assert first["account"] == {"state": "active", "device_limit": 3, "keys": 0}
+        assert first["account"] == {"state": "active", "device_limit": 3, "key_count": 0}
         assert state() == "active"
         assert not account(ask, device_limit=3).changed
 
@@ -87,7 +87,7 @@ class TestStates:
         site.registry.create(NAME)
         site.registry.suspend(NAME)
         assert account(ask, state="active", device_limit=9)["account"] == {
-            "state": "active", "device_limit": 9, "keys": 0,
+            "state": "active", "device_limit": 9, "key_count": 0,
         }  # fmt: skip
 
     def test_an_unknown_account_is_closed_already(self, ask: RunModule) -> None:

@@ -29,7 +29,11 @@ _BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 _SOCKADDR_IN = struct.Struct("=H2s4s8x")
 _SOCKADDR_IN6 = struct.Struct("=H2sI16sI")
-ENDPOINT_BYTES = (_SOCKADDR_IN.size, _SOCKADDR_IN6.size)
+SOCKADDRS = frozenset(
+    (layout.size, struct.pack("=H", family))
+    for layout, family in ((_SOCKADDR_IN, socket.AF_INET), (_SOCKADDR_IN6, socket.AF_INET6))
+)
+"""(length, first two bytes) of what an endpoint can be."""
 
 
 def _parsed(family: int, text: str) -> bytes | None:
@@ -149,8 +153,8 @@ class AllowedIPs(bytes):
         """Each as a value."""
         ips = []
         for nest in self.nests():
-            _, _, _, _, prefix, *_, address = (_V4 if len(nest) == _V4.size else _V6).unpack(nest)
-            ips.append(AllowedIP(address, prefix))
+            fields = (_V4 if len(nest) == _V4.size else _V6).unpack(nest)
+            ips.append(AllowedIP(address=fields[-1], prefix=fields[4]))
         return ips
 
     @property
@@ -208,10 +212,10 @@ class Endpoint(bytes):
     def text(self) -> str:
         (family,) = struct.unpack_from("=H", self)
         if family == socket.AF_INET6:
-            _, port, _, address, scope = _SOCKADDR_IN6.unpack(self)
+            _family, port, _flow, address, scope = _SOCKADDR_IN6.unpack(self)
             zone = f"%{scope}" if scope else ""
             return f"[{socket.inet_ntop(socket.AF_INET6, address)}{zone}]:{int.from_bytes(port, 'big')}"
-        _, port, address = _SOCKADDR_IN.unpack(self)
+        _family, port, address = _SOCKADDR_IN.unpack(self)
         return f"{socket.inet_ntop(socket.AF_INET, address)}:{int.from_bytes(port, 'big')}"
 
     def __repr__(self) -> str:

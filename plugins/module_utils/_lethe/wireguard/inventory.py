@@ -71,6 +71,7 @@ def peers_from_file(path: str | Path) -> Mapping[PublicKey, Peer]:
 
     Raises InvalidValue with a field like ``line 18.allowed_ips[0]``, which never shows what the file holds.
     """
+    problem, remedy = "is not UTF-8 text", "write JSON"
     try:
         with open(path, "rb") as packed:
             if packed.read(len(MAGIC)) == MAGIC:
@@ -82,7 +83,7 @@ def peers_from_file(path: str | Path) -> Mapping[PublicKey, Peer]:
                 return _collect(enumerate(_parsed(file.read(), f"{path}")), f"{path}: ", "peers[{}]")
             return _collect(_records_of_lines(file, path), f"{path}: ", "line {}")
     except UnicodeDecodeError:
-        problem, remedy = "is not UTF-8 text", "write JSON"
+        pass  # said below
     except OSError as error:
         problem, remedy = f"cannot be read: {error.strerror}", "give the path of a file on this host"
     raise InvalidValue(f"{path}", problem, remedy)  # from here: the decoder's exception holds what it read
@@ -102,11 +103,11 @@ def _records_of_lines(file: Iterable[str], path: str | Path) -> Iterator[tuple[i
     while chunk := list(islice(numbered, _AT_ONCE)):
         try:
             # One call for many lines: three times as fast as one for each.
-            records = json.loads("[" + ",".join([line for _, line in chunk]) + "]")
+            records = json.loads("[" + ",".join([line for _number, line in chunk]) + "]")
         except (ValueError, RecursionError):
             records = []
         if len(records) == len(chunk):
-            yield from zip([number for number, _ in chunk], records, strict=True)
+            yield from zip([number for number, _line in chunk], records, strict=True)
             continue
         for number, line in chunk:  # a blank line, or a fault to be named
             if line.strip():
@@ -197,7 +198,7 @@ def _collect(records: Iterable[tuple[int, Any]], source: str, place: str) -> dic
     peers = _Peers()
     records = iter(records)
     while chunk := list(islice(records, _AT_ONCE)):
-        if peers.add_alike([record for _, record in chunk]):
+        if peers.add_alike([record for _number, record in chunk]):
             continue
         for number, record in chunk:
             try:

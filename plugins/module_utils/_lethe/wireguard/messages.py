@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, cast
 
-from .addresses import ENDPOINT_BYTES, AllowedIP, AllowedIPs, Endpoint
+from .addresses import SOCKADDRS, AllowedIP, AllowedIPs, Endpoint
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PrivateKey, PublicKey
 from .peers import DeviceSettings, Peer, PeerState
 
@@ -65,7 +65,7 @@ def split(datagram: bytes) -> Iterator[Message]:
     """The messages of one datagram. Raises ValueError if one claims to be longer than what was received."""
     at, end = 0, len(datagram)
     while at + _HEADER.size <= end:
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
+        length, kind, flags, sequence, _port = _HEADER.unpack_from(datagram, at)
         if length < _HEADER.size or at + length > end:
             raise ValueError("netlink message with a wrong length")
         yield Message(kind, flags, sequence, datagram[at + _HEADER.size : at + length])
@@ -343,7 +343,7 @@ def _states(bodies: Iterable[bytes], passed_over: Callable[[bytes, int, int], bo
 def _nests(body: bytes, at: int, stop: int) -> Iterator[tuple[int, int]]:
     """(offset, length) of each peer, or piece of one, between two offsets."""
     while at + 4 <= stop:
-        length, _ = _ATTRIBUTE.unpack_from(body, at)
+        length, _kind = _ATTRIBUTE.unpack_from(body, at)
         if length < _CONTINUATION_BYTES or at + length > stop:
             raise ValueError("netlink attribute with a wrong length")
         yield at, length
@@ -395,8 +395,8 @@ def _fixed_peer(body: bytes, at: int, length: int) -> PeerState | None:
         if length < head.size:
             return None
         (
-            _, _, word1, public_key, word2, preshared_key, word3, seconds, nanoseconds,
-            word4, keepalive, word5, sent, word6, received, word7, _,
+            _length, _kind, word1, public_key, word2, preshared_key, word3, seconds, nanoseconds,
+            word4, keepalive, word5, sent, word6, received, word7, _version,
         ) = head.unpack_from(body, at)  # fmt: skip
         if (word1, word2, word3, word4, word5, word6, word7) == _HEAD_WORDS:
             break
@@ -409,9 +409,10 @@ def _fixed_peer(body: bytes, at: int, length: int) -> PeerState | None:
     if stop - at >= _ATTRIBUTE.size:
         size, kind = _ATTRIBUTE.unpack_from(body, at)
         if kind == _PEER_ENDPOINT:
-            if size - 4 not in ENDPOINT_BYTES or size > stop - at:
+            raw = body[at + 4 : at + size]
+            if (len(raw), raw[:2]) not in SOCKADDRS:
                 return None
-            endpoint = _new_bytes(Endpoint, body[at + 4 : at + size])
+            endpoint = _new_bytes(Endpoint, raw)
             at += size
             if stop - at >= _ATTRIBUTE.size:
                 size, kind = _ATTRIBUTE.unpack_from(body, at)
@@ -446,7 +447,7 @@ def _any_peer(body: bytes, at: int, length: int) -> PeerState:
     allowed_ips: list[AllowedIP] = []
     for kind, start, stop in _attributes(body, at + 4, at + length):
         if kind == _PEER_ALLOWED_IPS:
-            allowed_ips += [_any_allowed_ip(body, a, b) for _, a, b in _attributes(body, start, stop)]
+            allowed_ips += [_any_allowed_ip(body, a, b) for _kind, a, b in _attributes(body, start, stop)]
         else:
             found[kind] = body[start:stop]
     found.setdefault(_PEER_PRESHARED_KEY, NO_PRESHARED_KEY)
@@ -459,7 +460,7 @@ def _any_peer(body: bytes, at: int, length: int) -> PeerState:
         return int.from_bytes(found.get(kind, b""), sys.byteorder)
 
     endpoint = found.get(_PEER_ENDPOINT)
-    if endpoint is not None and len(endpoint) not in ENDPOINT_BYTES:
+    if endpoint is not None and (len(endpoint), endpoint[:2]) not in SOCKADDRS:
         raise ValueError("an endpoint of an unknown kind")
     seconds, nanoseconds = _TIMESPEC.unpack(found[_PEER_HANDSHAKE])
     return PeerState(

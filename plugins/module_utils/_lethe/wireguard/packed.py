@@ -57,7 +57,7 @@ class PackedPeers(Mapping[PublicKey, Peer]):
         """Raises InvalidValue, which names ``field`` and shows nothing of the content."""
         if len(content) < _HEADER.size or not content.startswith(MAGIC):
             raise InvalidValue(field, "is not a file of packed peers", "write it with: lethe pack")
-        _, has, count = _HEADER.unpack_from(content)
+        _magic, has, count = _HEADER.unpack_from(content)
         parts = [part for part in _PARTS if has & part.bit]
         record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
         if has & ~(_PRESHARED_KEY | _IPV4 | _IPV6) or len(content) != _HEADER.size + count * record.size:
