@@ -55,12 +55,11 @@ def recap_of(run: subprocess.Popen[str], watch: Callable[[str], None] = lambda l
 
     Raises CommandFailed with the output if it did not succeed on at least one host.
     """
-    assert run.stdout is not None
     lines = []
-    for line in run.stdout:
-        lines.append(line)
-        watch(line)
-    run.wait()
+    with run:
+        for line in run.stdout or ():
+            lines.append(line)
+            watch(line)
     output = "".join(lines)
     hosts = {
         found[1]: {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", found[2])}

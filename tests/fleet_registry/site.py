@@ -58,7 +58,8 @@ class Registry:
 def play(playbook: str, *arguments: str, **variables: str | Path) -> Recap:
     """Run a playbook as an operator would. Raises CommandFailed."""
     given = [word for name, value in variables.items() for word in ("--extra-vars", f"{name}={value}")]
-    return recap_of(start_playbook(*arguments, *given, playbook=playbook))
+    with start_playbook(*arguments, *given, playbook=playbook) as run:
+        return recap_of(run)
 
 
 def push() -> Recap:

@@ -69,6 +69,10 @@ class TestClient:
         assert not GATEWAYS_OWN & set(registration["allowed_ips"])
         assert registry.status()["registrations"] == 1
 
+    def test_that_cannot_be_registered_is_told_why(self, carol: Client) -> None:
+        with pytest.raises(CommandFailed, match="public_key: "):
+            play("register", account=ACCOUNT, public_key="none")
+
     def test_registered_again_has_the_same_and_nothing_changes(self, carol: Client, kept: Path, given: Given) -> None:
         before = given()
         assert register(kept, carol.public_key) == (0, before)
