@@ -238,10 +238,11 @@ def test_a_long_reader_does_not_keep_writers_out_while_housekeeping(registry: Re
     def reads(tx: Transaction) -> tuple[bool, float]:
         rows = registrations.exported(tx)
         next(rows)
-        registry.register("alice", key(100))
+        begun = time.monotonic()
+        assert not housekeeping.checkpoint(registry.store)  # it reads the newest state, from the log
+        registry.register("alice", key(100))  # from now on an older one
         done: list[bool] = []
         tidying = threading.Thread(target=lambda: done.append(housekeeping.checkpoint(registry.store)))
-        begun = time.monotonic()
         tidying.start()
         for n in range(200, 220):
             registry.register("alice", key(n))
