@@ -9,6 +9,7 @@ use the processors meanwhile.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -25,7 +26,12 @@ LANES = (
 )
 LAYERS = tuple(job.name for lane in LANES for job in lane)
 TAIL = 60
-"""Lines shown of the log of a layer that failed."""
+"""Lines shown of the end of the log of a layer that failed."""
+_TOLD = re.compile(r"(FAILED|ERROR) |E   |fatal: |\S+: (FAILED|failed)|.*\bfailed=[1-9]")
+"""The lines of a log that say what failed, wherever in it they are."""
+_NOISE = re.compile(r'\{"time": ')
+"""What the registry's own log adds to a report of pytest."""
+MOST_TOLD = 60
 
 
 def report(outcome: Outcome) -> None:
@@ -33,7 +39,9 @@ def report(outcome: Outcome) -> None:
     counts = outcome.counts()
     print(f"{'FAILED' if counts.failed else 'ok':<7} {outcome.name:<8} {counts} in {outcome.seconds:.0f} s", flush=True)
     if counts.failed:
-        print(outcome.text(TAIL))
+        lines = [line for line in outcome.text().splitlines() if not _NOISE.match(line.strip())]
+        told = [line for line in lines[:-TAIL] if _TOLD.match(line.strip())]
+        print("\n".join([*told[:MOST_TOLD], *lines[-TAIL:]]))
         print(f"    -- {outcome.name}: {outcome.fault or 'nothing was tested'}; all of it: {outcome.log}", flush=True)
 
 
