@@ -107,7 +107,7 @@ class Releases:
         release.mkdir(parents=True)
         with tarfile.open(archive) as tar:
             # Pythons before 3.11.4 have no filters, those from 3.12 want one to be named.
-            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
             tar.extractall(release)  # noqa: S202 - our own archive, with the checksum that the controller gave
         lib = release / "lib"
         compileall.compile_dir(lib, quiet=2)  # only what the controller's Python could not compile for this one
