@@ -159,18 +159,32 @@ def _peer(public_key: PublicKey, flags: int, rest: bytes) -> bytes:
     return b"".join((head, _PUBLIC_KEY_HEAD, public_key, _FLAGS_HEAD, _U32.pack(flags), rest))
 
 
+# A whole peer without an endpoint, up to its allowed IPs: nearly every peer that is ever sent.
+_WHOLE_PEER = struct.Struct("=HH 4s32s 4sI 4s32s HHH2x HH")
+
+
 def encode_peer(peer: Peer) -> list[bytes]:
     """A whole peer: what it has of allowed IPs is replaced, all else set.
 
     More than one piece only if its allowed IPs do not fit into one message (more than about 1,600).
     """
-    first, further = _allowed_ips_pieces(peer.allowed_ips)
-    keepalive = _KEEPALIVE.pack(6, _PEER_KEEPALIVE, peer.persistent_keepalive)
-    endpoint = b"" if peer.endpoint is None else _attribute(_PEER_ENDPOINT, peer.endpoint)
-    rest = b"".join((_PRESHARED_KEY_HEAD, peer.preshared_key, endpoint, keepalive, first))
-    whole = _peer(peer.public_key, _REPLACE_ALLOWED_IPS, rest)
+    public_key, preshared_key, keepalive, allowed_ips, endpoint = peer
+    size = len(allowed_ips)
+    if endpoint is None and 0 < size <= _ALLOWED_IPS_BYTES:
+        head = _WHOLE_PEER.pack(
+            _WHOLE_PEER.size + size, _NESTED, _PUBLIC_KEY_HEAD, public_key, _FLAGS_HEAD, _REPLACE_ALLOWED_IPS,
+            _PRESHARED_KEY_HEAD, preshared_key, 6, _PEER_KEEPALIVE, keepalive, 4 + size, _PEER_ALLOWED_IPS | _NESTED,
+        )  # fmt: skip
+        return [head + allowed_ips]
+    first, further = _allowed_ips_pieces(allowed_ips)
+    rest = _PRESHARED_KEY_HEAD + preshared_key
+    if endpoint is not None:
+        rest += _attribute(_PEER_ENDPOINT, endpoint)
+    rest += _KEEPALIVE.pack(6, _PEER_KEEPALIVE, keepalive) + first
+    pieces = [_peer(public_key, _REPLACE_ALLOWED_IPS, rest)]
     # Only if it is still there: a removal that came between must not be undone.
-    return [whole, *[_peer(peer.public_key, _UPDATE_ONLY, piece) for piece in further]] if further else [whole]
+    pieces += [_peer(public_key, _UPDATE_ONLY, piece) for piece in further]
+    return pieces
 
 
 def encode_update(
