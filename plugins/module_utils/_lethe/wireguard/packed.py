@@ -20,9 +20,9 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from .addresses import AllowedIP
+from .addresses import AllowedIP, AllowedIPs
 from .errors import InvalidValue
-from .keys import KEY_BYTES, NO_PRESHARED_KEY, PublicKey
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 from .peers import Configuration, Peer
 
 MAGIC = b"LETHEPP1"
@@ -87,8 +87,14 @@ class PackedPeers(Mapping[PublicKey, Peer]):
 
     def among(self, raw_keys: Iterable[bytes]) -> dict[PublicKey, Peer]:
         """The peers of these public keys."""
-        keys = [bytes.__new__(PublicKey, raw) for raw in raw_keys]
-        return {key: bytes.__new__(Configuration, self.configurations[key]).peer(key) for key in keys}
+        # Without the types' own checks: the layout guarantees them, and there are many peers.
+        new, given = bytes.__new__, self.configurations
+        peers: dict[PublicKey, Peer] = {}
+        for raw in raw_keys:
+            key, configuration = new(PublicKey, raw), given[raw]
+            preshared_key, allowed_ips = new(PresharedKey, configuration[:KEY_BYTES]), configuration[KEY_BYTES + 2 :]
+            peers[key] = tuple.__new__(Peer, (key, preshared_key, 0, new(AllowedIPs, allowed_ips), None))
+        return peers
 
 
 def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Iterator[bytes]:
