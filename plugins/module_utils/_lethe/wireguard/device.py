@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from . import messages
+from .bulk import collection_paused
 from .errors import DumpInterrupted
 from .keys import PrivateKey
 from .lock import LOCK, exclusive
@@ -104,6 +105,7 @@ class KernelDevice:
 
         return self._fold_dump(compared)
 
+    @collection_paused()
     def _fold_dump(self, fold: Callable[[Iterator[bytes]], T]) -> T:
         for attempt in range(_DUMP_ATTEMPTS):
             try:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .addresses import AllowedIPs, Endpoint, host_nests
+from .bulk import collection_paused
 from .errors import InvalidValue
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 from .packed import MAGIC, PackedPeers
@@ -61,11 +62,13 @@ def keepalive_from(value: Any) -> int:
     return value
 
 
+@collection_paused()
 def peers_from_list(records: Iterable[Any]) -> dict[PublicKey, Peer]:
     """Peers from a list of mappings. Raises InvalidValue with a field like ``peers[3].public_key``."""
     return _collect(enumerate(records), "", "peers[{}]")
 
 
+@collection_paused()
 def peers_from_file(path: str | Path) -> Mapping[PublicKey, Peer]:
     """Peers from a file, as text or packed.
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Container
 from pathlib import Path
 
+from .bulk import collection_paused
 from .clock import ClockReading, read_clocks
 from .device import Device
 from .errors import LetheError
@@ -29,6 +30,7 @@ class StateUnusable(LetheError):
         super().__init__(f"{path} {problem}; it may be removed: the run after it starts to remember anew")
 
 
+@collection_paused()
 def purge(
     device: Device,
     *,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
+from .bulk import collection_paused
 from .device import MAX_PEERS, Device
 from .errors import InvalidValue
 from .keys import PresharedKey, PublicKey
@@ -28,6 +29,7 @@ class PeerOptions(NamedTuple):
     endpoint: Endpoint | None = None
 
 
+@collection_paused()
 def reconcile_peers(
     device: Device,
     wanted: Mapping[PublicKey, Peer],
