@@ -25,6 +25,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.p
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.reconcile import (
     PeerOptions,
     ensure_peer,
+    follow_peers,
     reconcile_peers,
     remove_peer,
 )
@@ -239,3 +240,22 @@ def test_removing_a_peer_leaves_the_others(device: Watched) -> None:
     plan = remove_peer(device, A)
     assert plan.counts() == {"added": 0, "updated": 0, "removed": 1, "unchanged": 1}
     assert states(device).keys() == {B}
+
+
+def test_peers_that_are_left_alone_are_neither_added_nor_changed_nor_removed(device: Watched) -> None:
+    before = states(device)[A]
+    for wanted, changed in (({A: Peer(A), B: Peer(B)}, True), ({C: Peer(C)}, True), ({}, False)):
+        # The second removes all others at once, which must not take them along.
+        plan = follow_peers(device, PackedPeers(pack(wanted)), left_alone=[A, C])
+        assert states(device) == {A: before} | {name: fresh(wanted[name]) for name in wanted.keys() & {B}}
+        assert plan.changed == changed
+
+
+def test_following_is_guarded_by_the_limit_that_is_given(device: Watched) -> None:
+    fleet = {name: Peer(name) for name in (PublicKey.from_text(key(n)) for n in range(100, 130))}
+    follow_peers(device, PackedPeers(pack(fleet)))
+    with pytest.raises(ShrinkRefused):
+        follow_peers(device, PackedPeers(pack({})))
+    assert states(device).keys() == fleet.keys()
+    follow_peers(device, PackedPeers(pack({})), shrink_limit=None)
+    assert states(device) == {}

@@ -70,6 +70,8 @@ class MemoryDevice:
 
     def apply(self, plan: Plan) -> None:
         with self._lock:
+            if plan.removes_all:
+                self.flush()
             for public_key in plan.removed:
                 self._remove(public_key)
             for update in plan.updated:

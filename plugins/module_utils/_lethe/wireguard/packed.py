@@ -48,30 +48,14 @@ _PARTS = (
 _NO_KEEPALIVE = bytes(2)
 
 
-class PackedPeers(Mapping[PublicKey, Peer]):
-    """The peers of a packed file. Each becomes a Peer only when it is asked for: most of them never are,
-    because the kernel has them already.
+class ConfiguredPeers(Mapping[PublicKey, Peer]):
+    """Peers of single addresses, as what the kernel reports of them. Each becomes a Peer only when it is asked
+    for: most of them never are, because the kernel has them already.
     """
 
-    def __init__(self, content: bytes, field: str = "file") -> None:
-        """Raises InvalidValue, which names ``field`` and shows nothing of the content."""
-        if len(content) < _HEADER.size or not content.startswith(MAGIC):
-            raise InvalidValue(field, "is not a file of packed peers", "write it with: lethe pack")
-        _magic, has, count = _HEADER.unpack_from(content)
-        parts = [part for part in _PARTS if has & part.bit]
-        record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
-        if has & ~(_PRESHARED_KEY | _IPV4 | _IPV6) or len(content) != _HEADER.size + count * record.size:
-            raise InvalidValue(field, "has another length than its header says", "copy it again: it was cut off")
-        columns = list(zip(*record.iter_unpack(memoryview(content)[_HEADER.size :]), strict=True)) if count else []
-        keys = columns[0] if count else ()
-        given = dict(zip(parts, columns[1:], strict=True)) if count else {}
-        self.configurations: dict[bytes, bytes] = dict(zip(keys, _configurations(given, count), strict=True))
+    def __init__(self, configurations: dict[bytes, bytes]) -> None:
+        self.configurations = configurations
         """Public key -> what the kernel reports of the peer when it is as it should be."""
-        if len(self.configurations) != count:
-            raise InvalidValue(field, "has a public key twice", "list each peer once")
-        for part, column in given.items():
-            if part.bit != _PRESHARED_KEY and len(set(column)) != count:
-                raise InvalidValue(field, "has an address twice", "give each address to one peer")
 
     def __len__(self) -> int:
         return len(self.configurations)
@@ -95,6 +79,29 @@ class PackedPeers(Mapping[PublicKey, Peer]):
             preshared_key, allowed_ips = new(PresharedKey, configuration[:KEY_BYTES]), configuration[KEY_BYTES + 2 :]
             peers[key] = tuple.__new__(Peer, (key, preshared_key, 0, new(AllowedIPs, allowed_ips), None))
         return peers
+
+
+class PackedPeers(ConfiguredPeers):
+    """The peers of a packed file."""
+
+    def __init__(self, content: bytes, field: str = "file") -> None:
+        """Raises InvalidValue, which names ``field`` and shows nothing of the content."""
+        if len(content) < _HEADER.size or not content.startswith(MAGIC):
+            raise InvalidValue(field, "is not a file of packed peers", "write it with: lethe pack")
+        _magic, has, count = _HEADER.unpack_from(content)
+        parts = [part for part in _PARTS if has & part.bit]
+        record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
+        if has & ~(_PRESHARED_KEY | _IPV4 | _IPV6) or len(content) != _HEADER.size + count * record.size:
+            raise InvalidValue(field, "has another length than its header says", "copy it again: it was cut off")
+        columns = list(zip(*record.iter_unpack(memoryview(content)[_HEADER.size :]), strict=True)) if count else []
+        keys = columns[0] if count else ()
+        given = dict(zip(parts, columns[1:], strict=True)) if count else {}
+        super().__init__(dict(zip(keys, _configurations(given, count), strict=True)))
+        if len(self.configurations) != count:
+            raise InvalidValue(field, "has a public key twice", "list each peer once")
+        for part, column in given.items():
+            if part.bit != _PRESHARED_KEY and len(set(column)) != count:
+                raise InvalidValue(field, "has an address twice", "give each address to one peer")
 
 
 def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Iterator[bytes]:

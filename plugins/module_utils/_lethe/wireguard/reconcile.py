@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
@@ -14,7 +14,7 @@ from .bulk import collection_paused
 from .device import MAX_PEERS, Device
 from .errors import InvalidValue
 from .keys import PresharedKey, PublicKey
-from .packed import PackedPeers
+from .packed import ConfiguredPeers
 from .peers import Peer, PeerState
 from .plan import SHRINK_LIMIT, Plan, check_shrink, plan_peers
 
@@ -53,18 +53,40 @@ def reconcile_peers(
 
     _refuse_own_key(device, wanted)
     limit = None if allow_shrink else shrink_limit
-    if isinstance(wanted, PackedPeers):
-        return _carry_out(device, lambda: _plan_packed(device, wanted, remove_unlisted), check, limit)
+    if isinstance(wanted, ConfiguredPeers):
+        return _carry_out(device, lambda: _plan_configured(device, wanted, remove_unlisted), check, limit)
     return _carry_out(device, lambda: device.read(plan), check, limit)
 
 
-def _plan_packed(device: Device, wanted: PackedPeers, remove_unlisted: bool) -> Plan:
+@collection_paused()
+def follow_peers(
+    device: Device,
+    wanted: ConfiguredPeers,
+    *,
+    left_alone: Collection[bytes] = (),
+    shrink_limit: int | None = SHRINK_LIMIT,
+    check: bool = False,
+) -> Plan:
+    """As reconcile_peers, for one who cannot give anything back to have it corrected: peers whose public keys are
+    ``left_alone`` are neither added nor changed nor removed. ``shrink_limit``: None for no guard.
+    """
+    return _carry_out(device, lambda: _plan_configured(device, wanted, True, left_alone), check, shrink_limit)
+
+
+def _plan_configured(
+    device: Device, wanted: ConfiguredPeers, remove_unlisted: bool, left_alone: Collection[bytes] = ()
+) -> Plan:
     """As plan_peers, but only over the peers that differ."""
 
     def plan(states: Iterator[PeerState], left: dict[bytes, bytes]) -> Plan:
-        differing = list(states)  # only then is what is left complete
+        found = list(states)  # only then is what is left complete
+        differing = [state for state in found if state.public_key not in left_alone] if left_alone else found
+        as_wanted = len(wanted) - len(left)
+        for key in left_alone:
+            left.pop(key, None)
         made = plan_peers(wanted.among(left), differing, remove_unlisted=remove_unlisted)
-        made.unchanged += len(wanted) - len(left)
+        # Those that are left alone stay: a plan that removes all would take them along.
+        made.unchanged += as_wanted + len(found) - len(differing)
         return made
 
     return device.compare(wanted.configurations, plan)
