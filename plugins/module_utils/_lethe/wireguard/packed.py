@@ -17,7 +17,7 @@ Addresses are single ones; peers of any other shape (networks, keepalives, endpo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .addresses import AllowedIP, AllowedIPs
@@ -28,6 +28,7 @@ from .peers import Configuration, Peer
 MAGIC = b"LETHEPP1"
 _HEADER = struct.Struct(">8sII")
 _PRESHARED_KEY, _IPV4, _IPV6 = 1, 2, 4
+_ALL = _PRESHARED_KEY | _IPV4 | _IPV6
 
 
 class _Part(NamedTuple):
@@ -91,7 +92,7 @@ class PackedPeers(ConfiguredPeers):
         _magic, has, count = _HEADER.unpack_from(content)
         parts = [part for part in _PARTS if has & part.bit]
         record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
-        if has & ~(_PRESHARED_KEY | _IPV4 | _IPV6) or len(content) != _HEADER.size + count * record.size:
+        if has & ~_ALL or len(content) != _HEADER.size + count * record.size:
             raise InvalidValue(field, "has another length than its header says", "copy it again: it was cut off")
         columns = list(zip(*record.iter_unpack(memoryview(content)[_HEADER.size :]), strict=True)) if count else []
         keys = columns[0] if count else ()
@@ -128,27 +129,57 @@ def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Ite
 def pack(peers: Mapping[PublicKey, Peer]) -> bytes:
     """The packed form of peers. Raises InvalidValue, which names the position of one that does not fit."""
     has = 0
-    rows = []
+    records = []
     for i, peer in enumerate(peers.values()):
-        ips = {len(ip.address): ip for ip in peer.allowed_ips.ips()}
-        row = {
-            _PRESHARED_KEY: bytes(peer.preshared_key) if peer.preshared_key != NO_PRESHARED_KEY else None,
-            _IPV4: ips[4].address if 4 in ips else None,
-            _IPV6: ips[16].address if 16 in ips else None,
-        }
-        shape = sum(bit for bit, value in row.items() if value is not None)
+        shape, data = record(peer, f"peers[{i}]")
         if i == 0:
             has = shape
-        hosts = all(ip.prefix == 8 * size for size, ip in ips.items())
-        if (
-            shape != has
-            or not hosts
-            or peer.persistent_keepalive
-            or peer.endpoint
-            or len(ips) != len(peer.allowed_ips.nests())
-        ):
+        if shape != has:
             raise InvalidValue(
                 f"peers[{i}]", "does not have the shape of the first", "use the text form for mixed fleets"
             )
-        rows.append(bytes(peer.public_key) + b"".join(value for value in row.values() if value is not None))
-    return _HEADER.pack(MAGIC, has, len(rows)) + b"".join(rows)
+        records.append(data)
+    return pack_records(has, records)
+
+
+def pack_records(has: int, records: Sequence[bytes]) -> bytes:
+    """The packed form of peers that are records of one shape already."""
+    return _HEADER.pack(MAGIC, has, len(records)) + b"".join(records)
+
+
+def record(peer: Peer, field: str) -> tuple[int, bytes]:
+    """What a peer's record has, and the record. Raises InvalidValue, which names ``field``, if it does not fit."""
+    ips = {len(ip.address): ip for ip in peer.allowed_ips.ips()}
+    row = {
+        _PRESHARED_KEY: bytes(peer.preshared_key) if peer.preshared_key != NO_PRESHARED_KEY else None,
+        _IPV4: ips[4].address if 4 in ips else None,
+        _IPV6: ips[16].address if 16 in ips else None,
+    }
+    hosts = all(ip.prefix == 8 * size for size, ip in ips.items())
+    if not hosts or peer.persistent_keepalive or peer.endpoint or len(ips) != len(peer.allowed_ips.nests()):
+        raise InvalidValue(
+            field,
+            "has more than a preshared key and one single address of each family",
+            "use the text form for such peers",
+        )
+    has = sum(bit for bit, value in row.items() if value is not None)
+    return has, bytes(peer.public_key) + b"".join(value for value in row.values() if value is not None)
+
+
+def record_bytes(has: int) -> int:
+    """The size of a record. Raises InvalidValue for parts that are not known."""
+    if has & ~_ALL:
+        raise InvalidValue("record", "has parts that are not known", "use one version of Lethe on all hosts")
+    return KEY_BYTES + sum(part.size for part in _PARTS if has & part.bit)
+
+
+def peer_of(has: int, data: bytes) -> Peer:
+    """The peer of a record, which has the right size."""
+    public_key = PublicKey(data[:KEY_BYTES])
+    at = KEY_BYTES
+    given: dict[_Part, tuple[bytes, ...]] = {}
+    for part in _PARTS:
+        if has & part.bit:
+            given[part] = (data[at : at + part.size],)
+            at += part.size
+    return Configuration(next(_configurations(given, 1))).peer(public_key)
