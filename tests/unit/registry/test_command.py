@@ -139,11 +139,24 @@ def test_a_backup_comes_back_in_a_new_epoch(command: Command) -> None:
     opened = command.registry()
     after = opened.position()
     assert opened.of("alice") == {key(1): kept}
-    assert after.epoch != before.epoch
+    assert after.epoch > before.epoch
     assert (after.revision, after.horizon) == (before.revision, before.horizon)
     opened.register("alice", key(3))
     assert opened.position().revision == before.revision + 1
     opened.close()
+
+
+def test_every_restore_begins_a_later_epoch_than_all_before(command: Command) -> None:
+    file = command.new_file("backup")
+    command("backup", file)
+    epochs = []
+    for _ in range(3):  # within a second, as if the clock stood still
+        command("restore", file)
+        opened = command.registry()
+        epochs.append(opened.position().epoch)
+        opened.close()
+    assert epochs == sorted(epochs)
+    assert len({epoch[:8] for epoch in epochs}) == 3
 
 
 def test_a_backup_never_replaces_a_file(command: Command) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from registry.fixtures import MakeRegistry
-from registry.support import Follower, Registry, key, register
+from registry.support import MONDAY, Follower, Registry, key, register
 from sqlalchemy import text
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
@@ -23,6 +23,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import KeyTaken, KeyUnknown
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.history import Position
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.settings import DAY
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 
 
@@ -194,12 +195,21 @@ def test_another_epoch_is_another_history(registry: Registry) -> None:
 
     begun = registry.store.write(history.begin_epoch)
 
-    assert begun != before.epoch
+    assert begun > before.epoch
     assert registry.position() == before._replace(epoch=begun)
 
 
 def test_two_registries_have_two_epochs() -> None:
-    assert history.new_epoch() != history.new_epoch()
+    assert history.new_epoch(MONDAY) != history.new_epoch(MONDAY)
+
+
+def test_epochs_are_in_the_order_in_which_they_began_also_when_the_clock_is_set_back() -> None:
+    first = history.new_epoch(MONDAY)
+    assert first.startswith(f"{MONDAY:08x}")
+    assert len(bytes.fromhex(first)) == 16
+    later = history.new_epoch(MONDAY + 1, first)
+    for now in (0, MONDAY - DAY, MONDAY, MONDAY + 1):
+        assert history.new_epoch(now, later, first) > later
 
 
 def test_pruning_tells_how_much_went_and_then_finds_nothing(registry: Registry) -> None:

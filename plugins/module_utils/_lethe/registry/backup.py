@@ -15,11 +15,13 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
+from sqlalchemy.exc import DBAPIError
 
 from ..wireguard.errors import InvalidValue
 from . import history, migrations, schema, serving
@@ -73,8 +75,9 @@ def _restore_sqlite(engine: Engine, path: Path) -> None:
         ready = connect(f"sqlite:///{copy}")
         try:
             migrations.upgrade(ready)
+            epoch = history.new_epoch(time.time(), *_epochs(engine), *_epochs(ready))
             with ready.connect().execution_options(writes=True) as connection, connection.begin():
-                connection.execute(update(schema.history).values(epoch=history.new_epoch()))
+                connection.execute(update(schema.history).values(epoch=epoch))
         finally:
             ready.dispose()
         with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(target)) as database:
@@ -92,11 +95,25 @@ def _restore_postgresql(engine: Engine, path: Path) -> None:
         raise InvalidValue(f"{path}", f"cannot be read: {error.strerror}", "give a file that 'backup' wrote") from None
     if not complete:
         raise InvalidValue(f"{path}", "is not a complete dump", "give a file that 'backup' wrote with pg_dump")
-    # A dump empties search_path. S608: the epoch is hexadecimal digits.
-    epoch = f"RESET search_path; UPDATE history SET epoch = '{history.new_epoch()}'"  # noqa: S608
+    began = history.new_epoch(time.time(), *_epochs(engine))
+    # After the backup's epoch too. A dump empties search_path. S608: the epoch is hexadecimal digits.
+    epoch = f"""
+        RESET search_path;
+        UPDATE history SET epoch = greatest('{began}' COLLATE "C",
+            lpad(to_hex(('x' || left(epoch, 8))::bit(32)::bigint + 1), 8, '0') || substr('{began}', 9))
+    """  # noqa: S608
     options = ("--no-psqlrc", "--quiet", "--output=/dev/null", "--single-transaction", "--set=ON_ERROR_STOP=1")
     _run(engine, "psql", *options, f"--file={path.absolute()}", f"--command={epoch}")
     migrations.upgrade(engine)
+
+
+def _epochs(engine: Engine) -> list[str]:
+    """The epoch of a database, if it has one."""
+    try:
+        with engine.connect() as connection:
+            return list(connection.execute(select(schema.history.c.epoch)).scalars())
+    except (DBAPIError, sqlite3.Error):
+        return []  # it is empty, or broken: that is why it is restored
 
 
 def _file(engine: Engine) -> str:

@@ -15,7 +15,7 @@ from .schema import accounts, changes, credentials, history, outbox, registratio
 from .settings import DAY
 from .store import Transaction
 
-_EPOCH_BYTES = 16
+_TIME_BYTES, _RANDOM_BYTES = 4, 12  # of an epoch
 
 
 class Position(NamedTuple):
@@ -34,8 +34,10 @@ class Change(NamedTuple):
     public_key: PublicKey
 
 
-def new_epoch() -> str:
-    return secrets.token_hex(_EPOCH_BYTES)
+def new_epoch(now: float, *before: str) -> str:
+    """An epoch that is after others, also when the clock was set back: its first 8 digits are when it began."""
+    began = max(int(now), *(int(epoch[: 2 * _TIME_BYTES], 16) + 1 for epoch in before), 0)
+    return began.to_bytes(_TIME_BYTES, "big").hex() + secrets.token_hex(_RANDOM_BYTES)
 
 
 def position(tx: Transaction) -> Position:
@@ -52,7 +54,7 @@ def changes_after(tx: Transaction, revision: int, most: int) -> list[Change]:
 
 def begin_epoch(tx: Transaction) -> str:
     """Begin another history, as after a restore: nobody may go on from a position in the one before."""
-    epoch = new_epoch()
+    epoch = new_epoch(tx.now, position(tx).epoch)
     tx.connection.execute(update(history).values(epoch=epoch))
     return epoch
 
