@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from registry.support import Clock
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.api.app import application
 
 _EXAMPLES = 40
-_TELLING = 12  # characters from which on a made-up text cannot be in a log by chance
+_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
+_PATIENCE = 120  # seconds, for machines whose disk is busy; what waits for ever still fails
 _FAST = dict.fromkeys(
     ("client_rate", "operator_rate", "gateway_rate", "stranger_rate", "strangers_rate"), "9999/second"
 )
@@ -39,10 +41,17 @@ def callers(site: Site) -> dict[str, Caller]:
     return {"client": site.client(), "operator": site.operator(), "gateway": site.gateway()}
 
 
+def _is_telling(name: str) -> bool:
+    """Whether a made-up text is in a log only if somebody put it there. Others may be there by chance: short ones, and
+    words of our own, such as "/registrations", which hypothesis finds in the sources and tries too.
+    """
+    return not name.isascii() or _KEY.fullmatch(name) is not None
+
+
 @schema.parametrize()
 @settings(max_examples=_EXAMPLES, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case: schemathesis.Case, site: Site, callers: dict[str, Caller]) -> None:
-    site.named |= {name for name in named_in(case.body) if len(name) >= _TELLING}
+    site.named |= {name for name in named_in(case.body) if _is_telling(name)}
     (tag,) = case.operation.tags or [""]
     caller = callers.get(tag)
     headers = {} if caller is None else {"Authorization": f"Bearer {caller.token}"}
@@ -50,5 +59,6 @@ def test_every_answer_is_as_described(case: schemathesis.Case, site: Site, calle
     case.call_and_validate(
         base_url=site.url,
         headers=headers,
+        timeout=_PATIENCE,
         excluded_checks=[schemathesis.checks.CHECKS.get_one("positive_data_acceptance")],
     )
