@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-unit test-kernel test-fleet bench lab-up lab-down clean
+.PHONY: help setup demo lint test test-unit test-registry test-kernel test-fleet bench lab-up lab-down clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -14,10 +14,12 @@ demo: ## roll out to a fleet of virtual machines and watch it forget
 	@bash scripts/demo
 lint: ## all linters
 	@bash scripts/lint
-test: ## everything: lint, unit, kernel, fleet
+test: ## everything: lint, unit, registry, kernel, fleet
 	@bash scripts/test
 test-unit: ## the unit tests
 	@bash scripts/test-unit
+test-registry: ## the registry's slower tests: many writers, kill -9, what is left on the disk
+	@bash scripts/test-registry
 test-kernel: ## against a real WireGuard kernel in a virtual machine
 	@bash scripts/test-kernel
 test-fleet: ## against a fleet of virtual machines

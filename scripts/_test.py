@@ -19,6 +19,7 @@ LOGS = CHECKOUT / ".cache/test"
 LANES = (
     (
         Job("unit", ["scripts/test-unit"], 900),
+        Job("registry", ["scripts/test-registry"], 900),
         Job("lint", ["scripts/lint"], 1200),
         Job("kernel", ["scripts/test-kernel"], 1800),
     ),
