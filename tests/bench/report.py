@@ -2,12 +2,13 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From single measurements to docs/benchmarks: peers.json, peers.png and the table in README.md; and the
+"""From single measurements to docs/benchmarks: NAME.json, NAME.png and the table in README.md; and the
 bars, printed as met or missed.
 
-    report.py MEASUREMENTS MACHINE
+    report.py MEASUREMENTS MACHINE NAME
 
-MACHINE is a JSON file with what the figures hold for (machine.py). Exit status 1 if a bar is missed.
+MACHINE is a JSON file with what the figures hold for (machine.py), NAME what the results are called. Exit status 1 if
+a bar is missed.
 """
 
 from __future__ import annotations
@@ -163,11 +164,12 @@ def table(rows: list[Row]) -> list[str]:
     return [line(cells[0]), rule, *map(line, cells[1:])]
 
 
-def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str]) -> None:
-    """Replace what stands between the two marks: the rest of the page is written by hand."""
+def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str], name: str) -> None:
+    """Replace what stands between this name's two marks: the rest of the page is written by hand."""
     page = DOCS / "README.md"
-    head, _, rest = page.read_text().partition("<!-- figures -->\n")
-    _, _, tail = rest.partition("<!-- end of figures -->\n")
+    begin, end = f"<!-- figures: {name} -->\n", f"<!-- end of figures: {name} -->\n"
+    head, _, rest = page.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
     lines = [
         f"{machine['date']}, {machine['processor']}, {machine['processors']} processors, {machine['memory']}, "
         f"{machine['system']};",
@@ -180,22 +182,22 @@ def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str]) -> 
         *table(rows),
         "",
     ]
-    page.write_text(head + "<!-- figures -->\n" + "\n".join(lines) + "<!-- end of figures -->\n" + tail)
+    page.write_text(head + begin + "\n".join(lines) + end + tail)
 
 
-def main(measurements: str, machine: str) -> int:
+def main(measurements: str, machine: str, name: str) -> int:
     figures = Figures([json.loads(line) for line in Path(measurements).read_text().splitlines()])
     rows = figures.rows()
-    (DOCS / "peers.json").write_text("[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n")
-    plot(rows, DOCS / "peers.png")
-    write_readme(figures, rows, json.loads(Path(machine).read_text()))
+    (DOCS / f"{name}.json").write_text("[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n")
+    plot(rows, DOCS / f"{name}.png")
+    write_readme(figures, rows, json.loads(Path(machine).read_text()), name)
 
     print("\n".join(table(rows)))
     print(f"\nStart-up of a process with the package (not in the figures): {figures.start_up() * 1e3:.0f} ms\n")
     checked = bars(figures)
     for bar in checked:
         print(f"{'met   ' if bar.met else 'MISSED'}  {bar.peers:>7,} peers  {bar.text}")
-    print(f"\n{DOCS / 'peers.json'}\n{DOCS / 'peers.png'}\n{DOCS / 'README.md'}")
+    print(f"\n{DOCS / f'{name}.json'}\n{DOCS / f'{name}.png'}\n{DOCS / 'README.md'}")
     return 0 if all(bar.met for bar in checked) else 1
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,15 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.va
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 
 T = TypeVar("T")
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what happens in another thread or process, at its own time."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {seconds} s"
+        time.sleep(0.01)
+
 
 MASTER = bytes(range(32))
 """The master key of all registries under test: several processes share one."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from registry.fixtures import NewDatabase
 from registry.postgresql_server import PostgresqlServer
-from registry.support import Clock, Follower, Registry, key, leading, migrate, register
+from registry.support import Clock, Follower, Registry, key, leading, migrate, register, until
 from registry.writers import Writer, sequencer_process
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -73,13 +73,6 @@ def writing(url: str, processes: int = PROCESSES) -> Iterator[list[Writer]]:
     finally:
         for writer in writers:
             writer.kill()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "it took too long"
-        time.sleep(0.01)
 
 
 def check(url: str, writers: list[Writer], reader: Reader) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from registry.fixtures import MakeRegistry
-from registry.support import Registry, key, register
+from registry.support import Registry, key, register, until
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
@@ -355,10 +355,3 @@ def test_a_sequencer_that_stops_leaves_its_place_to_another(registry: Registry) 
         until(lambda: registry.store.read(history.counts)["waiting_changes"] == 0)
         one.stop()
     assert [change.revision for change in registry.changes()] == [1, 2, 3]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)

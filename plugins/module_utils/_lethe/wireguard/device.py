@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from . import messages
 from .bulk import collection_paused
-from .errors import DumpInterrupted
+from .errors import DumpInterrupted, KernelRefused
 from .keys import PrivateKey
 from .lock import LOCK, exclusive
 from .netlink import Interrupted, WireGuardSocket
@@ -144,7 +144,13 @@ class KernelDevice:
         self._send(chain(removals, updates, additions))
 
     def reinstate(self, peers: Sequence[Peer]) -> float:
-        return self._send(chain.from_iterable(map(messages.encode_reinstatement, peers)))
+        try:
+            return self._send(chain.from_iterable(map(messages.encode_reinstatement, peers)))
+        except KernelRefused as refusal:
+            # The removal came first, and was done.
+            raise KernelRefused(
+                "reinstate peers that it has deleted", refusal.errno, "push the peers again (site.yml): some are gone"
+            ) from None
 
     def flush(self) -> None:
         with WireGuardSocket(self.name) as kernel:

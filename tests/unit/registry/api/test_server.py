@@ -26,7 +26,7 @@ import pytest
 from made_up import key
 from registry.fixtures import NewDatabase
 from registry.site import assert_silent
-from registry.support import MASTER, Registry
+from registry.support import MASTER, Registry, until
 
 PACKAGE = Path(__file__).parents[4] / "plugins/module_utils"
 _STARTS_WITHIN = 60  # seconds
@@ -58,7 +58,7 @@ class Process:
     def started(self) -> Process:
         """Start, and wait until it serves."""
         self.start()
-        eventually(lambda: bool(self.ports()) or self.process is None or self.process.poll() is not None)
+        until(lambda: bool(self.ports()) or self.process is None or self.process.poll() is not None)
         assert self.ports(), self.log_file.read_text()
         return self
 
@@ -119,13 +119,6 @@ def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
     return certificate, private
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + _STARTS_WITHIN
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def common_name(port: int, context: ssl.SSLContext) -> bytes:
     with (
         socket.create_connection(("127.0.0.1", port)) as plain,
@@ -170,14 +163,14 @@ def test_a_new_certificate_is_used_without_a_restart(
     private.write_text("no key")
     assert server.process is not None
     server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: any("was not replaced" in line["message"] for line in server.lines()))
+    until(lambda: any("was not replaced" in line["message"] for line in server.lines()))
     assert common_name(port, anything) == first
 
     new_chain, new_private = make_certificate(tmp_path, "second")
     os.replace(new_chain, chain)
     os.replace(new_private, private)
     server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: any("was read again" in line["message"] for line in server.lines()))
+    until(lambda: any("was read again" in line["message"] for line in server.lines()))
     assert common_name(port, anything) != first
 
 
@@ -261,7 +254,7 @@ def test_a_stop_under_load_loses_no_answer_and_no_answered_write(process: Callab
     workers = [threading.Thread(target=register, args=(n,)) for n in range(8)]
     for worker in workers:
         worker.start()
-    eventually(lambda: len(answered) > 100)
+    until(lambda: len(answered) > 100)
     assert server.stop() == 0
     for worker in workers:
         worker.join()
