@@ -83,7 +83,7 @@ def decode(document: bytes, keys: VerifyKeys) -> Batch:
     at = _HEADER.size
     removed: list[PublicKey] = []
     peers: list[Peer] = []
-    for _ in range(count):
+    for dummy in range(count):
         if at >= len(content):
             raise cut_off(_WHAT)
         has = content[at]

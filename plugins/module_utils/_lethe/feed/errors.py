@@ -23,7 +23,7 @@ class NotGenuine(DocumentRefused):
         super().__init__(
             what,
             "is not signed by this fleet's registry",
-            "compare the verify keys with what the registry's host says: lethe-registry registry feed-key show",
+            "compare the verify keys with what the registry's host says: lethe-registry feed-key show",
         )
 
 

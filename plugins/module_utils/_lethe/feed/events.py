@@ -75,7 +75,7 @@ class Decoder:
             event = Event(self._id, self._kind or "message", b"\n".join(self._data)) if self._data else None
             self._kind, self._data, self._size = "", [], 0
             return event
-        name, _, value = line.partition(b":")
+        name, dummy, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._bound(len(value))

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_open, crypto_sign_seed_keypair
-from nacl.exceptions import BadSignatureError
-
-from ..wireguard.errors import InvalidValue
+from ..wireguard.errors import InvalidValue, MissingLibrary
 from ..wireguard.keys import Key
 from .errors import NotGenuine
 
 MAGIC_BYTES = 8
-HEAD_BYTES = MAGIC_BYTES + crypto_sign_BYTES
+SIGNATURE_BYTES = 64  # RFC 8032, section 5.1.6
+HEAD_BYTES = MAGIC_BYTES + SIGNATURE_BYTES
 _MOST_KEYS = 2
 
 
@@ -32,7 +30,7 @@ class _Ed25519Key(Key):
         return InvalidValue(
             field or cls.field,
             "is not a key",
-            "a key is 44 characters of base64 that end in '=', as 'lethe-registry registry feed-key show' prints them",
+            "a key is 44 characters of base64 that end in '=', as 'lethe-registry feed-key show' prints them",
         )
 
 
@@ -43,7 +41,8 @@ class SigningKey(_Ed25519Key):
     field = "signing_key"
 
     def verify_key(self) -> VerifyKey:
-        return VerifyKey(crypto_sign_seed_keypair(bytes(self))[0])
+        """Raises MissingLibrary without PyNaCl."""
+        return VerifyKey(_key_pair(self)[0])
 
 
 class VerifyKey(_Ed25519Key):
@@ -57,12 +56,15 @@ class Signer:
     """Signs documents with one key."""
 
     def __init__(self, key: SigningKey) -> None:
-        self._secret = crypto_sign_seed_keypair(bytes(key))[1]
+        """Raises MissingLibrary without PyNaCl."""
+        self._secret = _key_pair(key)[1]
 
     def sealed(self, magic: bytes, content: bytes) -> bytes:
         """The document with this content."""
+        from nacl.bindings import crypto_sign
+
         signed = crypto_sign(magic + content, self._secret)
-        return b"".join((magic, signed[:crypto_sign_BYTES], content))
+        return b"".join((magic, signed[:SIGNATURE_BYTES], content))
 
 
 class VerifyKeys:
@@ -82,7 +84,14 @@ class VerifyKeys:
         return cls([VerifyKey.from_text(text, f"{field}[{i}]") for i, text in enumerate(texts)], field)
 
     def content(self, magic: bytes, document: bytes, what: str) -> memoryview:
-        """The document's content, whose signature is right. Raises NotGenuine, which names ``what``."""
+        """The document's content, whose signature is right. Raises NotGenuine, which names ``what``, and
+        MissingLibrary without PyNaCl.
+        """
+        try:
+            from nacl.bindings import crypto_sign_open
+            from nacl.exceptions import BadSignatureError
+        except ImportError:
+            raise MissingLibrary("PyNaCl", "verify a signature") from None
         if len(document) < HEAD_BYTES or not document.startswith(magic):
             raise NotGenuine(what)
         view = memoryview(document)
@@ -94,3 +103,12 @@ class VerifyKeys:
                 continue
             return view[HEAD_BYTES:]
         raise NotGenuine(what)
+
+
+def _key_pair(key: SigningKey) -> tuple[bytes, bytes]:
+    """Public and secret key, as libsodium has them."""
+    try:
+        from nacl.bindings import crypto_sign_seed_keypair
+    except ImportError:
+        raise MissingLibrary("PyNaCl", "sign") from None
+    return crypto_sign_seed_keypair(bytes(key))

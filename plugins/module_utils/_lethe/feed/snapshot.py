@@ -51,7 +51,7 @@ def decode(document: bytes, keys: VerifyKeys) -> Snapshot:
     epoch, revision, made, count = _HEADER.unpack_from(content)
     at = _HEADER.size
     blocks = []
-    for _ in range(count):
+    for dummy in range(count):
         if len(content) - at < _LENGTH.size:
             raise cut_off(_WHAT)
         (length,) = _LENGTH.unpack_from(content, at)
