@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .agent import command as agent_command
 from .registry import command as registry_command
 from .version import VERSION
 from .wireguard.errors import LetheError
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fingerprint.set_defaults(run=_fingerprint)
 
+    agent_command.add_to(commands)
     registry_command.add_to(commands)
     return parser
 

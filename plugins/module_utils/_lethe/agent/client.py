@@ -1,0 +1,212 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry's feed over HTTP, for one gateway: a snapshot, the stream of changes, a report.
+
+Only Python's own library, and no proxy: a stream that lasts for weeks is none of a proxy's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..feed.position import Position
+from ..version import VERSION
+from ..wireguard.errors import LetheError
+
+HEARTBEAT = 10  # seconds; the feed is never silent for longer
+SILENCE = 3 * HEARTBEAT
+"""Seconds without a byte after which a connection is dead, whatever TCP thinks of it."""
+
+_CONNECT = 10  # seconds, for each address of the registry
+_SNAPSHOT = 600  # seconds for all of it
+_LARGEST_SNAPSHOT = 128 << 20  # bytes: 2^20 peers with everything that a record can have are 88 MB
+_LARGEST_PROBLEM = 1 << 16
+_CHUNK = 1 << 16
+_PROBLEM = re.compile(r"urn:lethe:problem:([a-z-]{1,40})")
+
+
+class FeedAway(LetheError):
+    """No answer, or none that is a registry's, or one that ends before its time."""
+
+
+class FeedRefused(LetheError):
+    """The registry will not, until somebody does something about it."""
+
+
+class PositionGone(LetheError):
+    """The registry does not go on from a position: only a snapshot leads on."""
+
+    def __init__(self) -> None:
+        super().__init__("the registry does not go on from the applied revision any more; a snapshot is taken")
+
+
+class Feed:
+    """One caller's connections to a registry's feed: used by one thread, interrupted by any."""
+
+    def __init__(self, url: str, credential: str, context: ssl.SSLContext | None) -> None:
+        """``context``: for https."""
+        parts = urlsplit(url)
+        self._https = parts.scheme == "https"
+        self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path
+        self._headers = {"Authorization": f"Bearer {credential}", "User-Agent": f"lethe-agent/{VERSION}"}
+        self._context = context
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._interrupted = False
+        self._kept: http.client.HTTPConnection | None = None  # for reports
+
+    def snapshot(self, progress: Callable[[], None] = lambda: None) -> bytes:
+        """The whole signed document. ``progress`` is called for each piece of it.
+
+        Raises FeedAway and FeedRefused.
+        """
+        content = bytearray()
+        deadline = time.monotonic() + _SNAPSHOT
+        with self._asked("GET", "/v1/feed/snapshot", {"Connection": "close"}) as answer:
+            length = answer.getheader("Content-Length", "")
+            expected = int(length) if length.isdigit() else None
+            while len(content) != expected and (piece := self._read(answer)):
+                content += piece
+                progress()
+                if len(content) > _LARGEST_SNAPSHOT:
+                    raise FeedAway(f"the snapshot has more than {_LARGEST_SNAPSHOT} bytes; see what answers there")
+                if time.monotonic() > deadline:
+                    raise FeedAway(f"the snapshot was not there after {_SNAPSHOT} s; see what slows the way to here")
+        if expected is not None and len(content) != expected:
+            raise FeedAway("the snapshot was cut off on its way")
+        return bytes(content)
+
+    @contextlib.contextmanager
+    def changes(self, after: Position) -> Iterator[Iterator[bytes]]:
+        """The stream of events from a position on, in the pieces in which it comes; it ends when the registry ends it.
+
+        Raises FeedAway, also for a stream that falls silent, FeedRefused and PositionGone.
+        """
+        headers = {"Last-Event-ID": after.text, "Accept": "text/event-stream"}
+        with self._asked("GET", "/v1/feed/changes", headers) as answer:
+            yield iter(lambda: self._read(answer), b"")
+
+    def report(self, document: dict[str, Any]) -> None:
+        """Raises FeedAway and FeedRefused."""
+        # A connection that was kept may have been closed at the other end: then once more, on a new one.
+        waiting = [self._connection()] if self._kept is None else [self._kept, self._connection()]
+        self._kept = None
+        while waiting:
+            connection = waiting.pop(0)
+            try:
+                self._post(connection, "/v1/feed/report", json.dumps(document).encode())
+            except FeedAway:
+                connection.close()
+                if not waiting:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                self._kept = connection
+                return
+
+    def interrupt(self) -> None:
+        """End what this waits for, and whatever it would wait for: it fails with FeedAway."""
+        with self._lock:
+            self._interrupted = True
+            self._shut_down()
+
+    def resume(self) -> None:
+        """After an interruption: waiting is allowed again."""
+        with self._lock:
+            self._interrupted = False
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not that of ssl.SSLSocket, which changes the object under the thread that reads from it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def _asked(self, method: str, path: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+        connection = self._connection()
+        try:
+            with self._failures_told():
+                connection.connect()
+                with self._lock:
+                    self._socket = connection.sock
+                    if self._interrupted:
+                        self._shut_down()
+                connection.sock.settimeout(SILENCE)
+                connection.request(method, self._path + path, headers=self._headers | headers)
+                answer = connection.getresponse()
+                _check(answer)
+            yield answer
+        finally:
+            with self._lock:
+                self._socket = None
+            connection.close()
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        with self._failures_told():
+            return answer.read1(_CHUNK)
+
+    def _post(self, connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
+        with self._failures_told():
+            connection.request("POST", self._path + path, body, self._headers | {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            _check(answer)
+            answer.read(_LARGEST_PROBLEM)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._https:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=_CONNECT, context=self._context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT)
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
+            raise FeedRefused(
+                f"what answers at {self._host} is not known to be the registry: {error.verify_message}; name the host "
+                "as its certificate does, and give a certificate that is self-signed as ca_file"
+            ) from None
+        except TimeoutError:
+            raise FeedAway(f"nothing was heard from {self._host} for too long") from None
+        except OSError as error:
+            raise FeedAway(f"{self._host} does not answer: {error.strerror or type(error).__name__}") from None
+        except http.client.HTTPException as error:
+            raise FeedAway(f"the answer of {self._host} broke off: {type(error).__name__}") from None
+
+
+def _check(answer: http.client.HTTPResponse) -> None:
+    """Raises what is to be thought of an answer that is not the one that was asked for."""
+    if answer.status in (200, 204):
+        return
+    problem = _problem(answer.read(_LARGEST_PROBLEM))
+    if answer.status == 410:
+        raise PositionGone
+    if answer.status in (401, 403):
+        raise FeedRefused(
+            f"the registry does not know this gateway's credential (HTTP {answer.status}{problem}): "
+            "give it a new one with the role lethe.wireguard.key_sync"
+        )
+    if answer.status in (429, 503):
+        raise FeedAway(f"the registry is too busy, or its database is away (HTTP {answer.status}{problem})")
+    raise FeedAway(f"what answers is no registry's feed (HTTP {answer.status}{problem}); see the setting url")
+
+
+def _problem(body: bytes) -> str:
+    """Which problem the answer says it is. Nothing else of it is shown."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        if match := _PROBLEM.fullmatch(json.loads(body)["type"]):
+            return f", {match[1]}"
+    return ""
