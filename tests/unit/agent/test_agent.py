@@ -16,22 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import SOON, Agent, Journal, configurations
 from device_contract import ENDPOINT, PRIVATE
-from fake_feed import TOKEN, FakeFeed
+from fake_feed import FakeFeed
 from namespaces import wait_until
-from signed import KEYS, STRANGER, SignedRegistry, name, peer
+from signed import STRANGER, SignedRegistry, name, peer
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import client, logs, memory, runner, status
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent.service import Service
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent.settings import Settings
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import events
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import KernelRefused
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Configuration
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import Plan
 
-SOON = 20.0  # seconds; machines that run tests are slow at times
 PEERS = 30
 
 
@@ -58,27 +54,6 @@ class Interface(MemoryDevice):
         self.flush()
         self.index = (self.index or 0) + 1
 
-    @property
-    def configurations(self) -> dict[PublicKey, Configuration]:
-        with self.exclusive():
-            return {key: Configuration.of(state) for key, state in self.peers.items()}
-
-
-class Journal(logging.Handler):
-    """What the agent says, as the journal would have it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.setFormatter(logs.Lines(with_priority=False))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
 
 @pytest.fixture(autouse=True)
 def journal() -> Iterator[Journal]:
@@ -89,58 +64,7 @@ def journal() -> Iterator[Journal]:
     logger.setLevel(logging.INFO)
     yield journal
     logger.removeHandler(journal)
-    assert journal.lines
-    for word in ("10.64.0.", "fd00::", TOKEN, "what nobody shall read", *(name(n).text for n in range(60))):
-        assert word not in journal.text
-
-
-class Agent:
-    """One agent with its interfaces. Its service runs in a thread of the test."""
-
-    def __init__(
-        self, feed: FakeFeed, directory: Path, *interfaces: Interface, token: str = TOKEN, **more: Any
-    ) -> None:
-        self.feed = feed
-        self.directory = directory
-        self.interfaces = {each.name: each for each in interfaces}
-        settings = Settings(url=feed.url, verify_keys=KEYS, interfaces=tuple(self.interfaces), **more)
-        self.service = Service(
-            settings, token, None,
-            run_directory=directory / "run", state_directory=directory / "state", purge_directory=directory / "purge",
-            device=self.interfaces.__getitem__, index=lambda label: self.interfaces[label].index,
-        )  # fmt: skip
-        self.exit_status: int | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        self.exit_status = self.service.run()
-
-    @property
-    def status(self) -> status.InterfaceStatus:
-        return self.service.runners[0].status
-
-    def stop(self) -> int:
-        self.service.stop()
-        self._thread.join(SOON)
-        assert self.exit_status is not None, "the agent does not end"
-        return self.exit_status
-
-    def ended(self) -> int:
-        self._thread.join(SOON)
-        assert self.exit_status is not None, "the agent goes on"
-        return self.exit_status
-
-    def is_level(self) -> bool:
-        """The kernel has what the registry has, and the agent knows."""
-        registry = self.feed.registry
-        wanted = {key: Configuration.of(each) for key, each in registry.peers.items()}
-        return all(each.configurations == wanted for each in self.interfaces.values()) and all(
-            each.status.position == registry.position for each in self.service.runners
-        )
-
-    def settles(self, what: str = "the kernel to have what the registry has") -> None:
-        wait_until(self.is_level, SOON, what)
+    journal.names_nobody()
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +91,8 @@ def interface() -> Interface:
 
 @contextmanager
 def running(feed: FakeFeed, directory: Path, *interfaces: Interface, **more: Any) -> Iterator[Agent]:
-    agent = Agent(feed, directory, *interfaces, **more)
+    indexes = {each.name: each for each in interfaces}
+    agent = Agent(feed, directory, *interfaces, index=lambda label: indexes[label].index, **more)
     try:
         yield agent
     finally:
@@ -222,11 +147,11 @@ def test_after_a_cut_it_goes_on_from_where_it_was(agent: Agent) -> None:
 
 
 def test_while_the_registry_is_away_the_peers_stay(agent: Agent, interface: Interface) -> None:
-    before = interface.configurations
+    before = interface.read(configurations)
     agent.feed.stop()
     wait_until(lambda: agent.status.error, SOON, "the loss to be seen")
     assert agent.status.state == "waiting"
-    assert interface.configurations == before
+    assert interface.read(configurations) == before
     agent.feed.change(silently=True, removed=[name(1)])
     agent.feed.start()
     agent.settles()
@@ -305,7 +230,7 @@ def test_a_replayed_snapshot_is_refused_also_after_a_start(
     feed.snapshot = old
     with running(feed, tmp_path, interface) as agent:
         wait_until(lambda: agent.status.attempts > 1, SOON, "the refusal")
-        assert name(0) not in interface.configurations
+        assert name(0) not in interface.peers
         assert "revision 31 was applied here before" in journal.text
         feed.snapshot = None
         agent.settles()
@@ -340,12 +265,12 @@ def test_a_snapshot_that_would_empty_the_gateway_is_refused(
 ) -> None:
     with running(feed, tmp_path, interface) as agent:
         agent.settles()
-    before = interface.configurations
+    before = interface.read(configurations)
     registry = feed.registry
     registry.change(removed=list(registry.peers)[:removed])
     with running(feed, tmp_path, interface) as agent:
         wait_until(lambda: agent.status.attempts > 1, SOON, "the refusal")
-        assert interface.configurations == before
+        assert interface.read(configurations) == before
         assert f"would remove {removed} of {PEERS} peers, more than the shrink limit of 50 %" in journal.text
     with running(feed, tmp_path, interface, shrink_limit=100) as agent:
         agent.settles()
@@ -372,10 +297,7 @@ def test_peers_that_are_left_alone_stay(feed: FakeFeed, interface: Interface, tm
         wait_until(lambda: agent.status.position == feed.registry.position, SOON, "the snapshot")
         feed.change(removed=list(feed.registry.peers))
         wait_until(lambda: agent.status.position == feed.registry.position, SOON, "the removals")
-        assert interface.configurations == {
-            name(50): Configuration.of(peer(50)),
-            name(3): Configuration.of(peer(3, preshared=True)),
-        }
+        assert interface.read(configurations) == configurations([peer(50), peer(3, preshared=True)])
 
 
 def test_a_client_that_registers_the_interfaces_own_key_harms_nobody(
@@ -390,7 +312,7 @@ def test_a_client_that_registers_the_interfaces_own_key_harms_nobody(
         agent.settles()
         feed.change(peers=[peer(40)._replace(public_key=own), peer(43)])
         wait_until(lambda: agent.status.position == feed.registry.position, SOON, "the change")
-        assert interface.configurations.keys() == feed.registry.peers.keys() - {own}
+        assert interface.peers.keys() == feed.registry.peers.keys() - {own}
         agent.service.runners[0]._drift_due = 0.0
         heard = agent.status.heard
         feed.heartbeat()
