@@ -19,6 +19,7 @@ from fleet.hosts import Host
 ALL_AT_ONCE = ("--extra-vars", '{"site_serial": ["100%"]}')
 CERTIFICATE = "/etc/lethe/registry.crt"
 PORT = 8443
+METRICS_PORT = 8445
 
 # Run on a client's machine: $0 is the method, $1 the path, $2 the token, $3 the body.
 _ASK = """

@@ -21,7 +21,7 @@ from fleet.client import Client
 from fleet.gateway import Gateway
 from fleet.hosts import CommandFailed
 
-from fleet_registry.site import Registry, allowed_ips, play, push, take
+from fleet_registry.site import METRICS_PORT, Registry, allowed_ips, play, push, take
 
 ACCOUNT = "customer-4711"
 UNIT = "lethe-registry.service"
@@ -130,6 +130,16 @@ class TestHost:
 
     def test_systemd_finds_no_fault_in_the_unit(self, registry: Registry) -> None:
         assert registry.host.run(f"systemd-analyze verify --man=no {UNIT} 2>&1 | grep lethe || true") == ""
+
+    def test_metrics_are_served_on_the_host_itself_alone(self, carol: Client, registry: Registry, kept: Path) -> None:
+        read = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{METRICS_PORT}/metrics').read().decode())"
+        assert "\nlethe_registry_registrations 1.0\n" in registry.host.run(f'python3 -c "{read}"')
+        assert (
+            registry.host.run(f"ss -Hltn 'sport = {METRICS_PORT}' | tr -s ' ' | cut -d ' ' -f 4")
+            == f"127.0.0.1:{METRICS_PORT}"
+        )
+        token = (kept / f"{ACCOUNT}.token").read_text().strip()
+        assert registry.ask(carol, "GET", "/metrics", token)[0] == 404
 
     def test_secrets_are_for_those_who_need_them(self, registry: Registry) -> None:
         files = "/etc/lethe/registry.json /etc/lethe/registry.key /etc/lethe/registry.secrets /var/lib/lethe"
