@@ -108,7 +108,7 @@ registration:
       type: list
       elements: str
     expires_on:
-      description: The day (UTC) on which the key expires. V(null) for never.
+      description: The day (UTC) in the course of which the key expires. V(null) for never.
       type: str
     leaves_in:
       description: Seconds until the key, which is being rotated out, is removed. V(null) for one that is not.

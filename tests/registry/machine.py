@@ -200,11 +200,17 @@ class Model:
             self.remove(each)
         return True
 
+    def has_expired(self, public_key: PublicKey) -> bool:
+        """On its last day a key leaves when as much of the day is over as of all keys are below it."""
+        day = self.registrations[public_key].expires_day
+        share = int.from_bytes(public_key[:4], "big") / 2**32
+        return self.now >= (day + share) * DAY
+
     def tidy(self) -> int:
         due = [
             public_key
             for public_key, one in self.registrations.items()
-            if one.expires_day <= self.today or (one.leaves_at is not None and one.leaves_at <= self.now)
+            if self.has_expired(public_key) or (one.leaves_at is not None and one.leaves_at <= self.now)
         ]
         for public_key in due:
             self.remove(public_key)

@@ -189,7 +189,7 @@ def test_housekeepers_of_several_processes_remove_each_key_once(new_database: Ne
     registries = [Registry.open(url, clock, device_limit=1000, key_days=1) for _ in range(3)]
     registries[0].create("alice")
     registries[0].store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(450)])
-    clock.move(days=1)
+    clock.move(days=2)
     removed: list[int] = []
     threads = [threading.Thread(target=lambda one=one: removed.append(one.tidy())) for one in registries]
     for thread in threads:

@@ -161,7 +161,7 @@ def test_sqlite_keeps_nothing_of_an_account_that_is_over(filled: Registry, end: 
         for account in over:
             filled.close_account(account)
     else:
-        filled.clock.move(days=300)
+        filled.clock.move(days=301)
         filled.tidy()
         for account in over:
             filled.close_account(account)

@@ -117,7 +117,7 @@ def test_the_status_in_numbers(command: Command, registry: Callable[[], Registry
     said = command("status")
     assert f"epoch {position.epoch}, revision 1" in said
     assert "1 registrations, 0 resting addresses" in said
-    assert "ipv4: 0.00% of 16777214 addresses used" in said
+    assert "ipv4: 0.00% of 16777214 addresses used or resting" in said
 
     seen: dict[str, Any] = json.loads(command("status", "--json"))
     assert (seen["epoch"], seen["revision"], seen["registrations"]) == (position.epoch, 1, 1)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -327,7 +328,7 @@ def test_a_key_that_is_being_removed_cannot_be_rotated_any_more(make_registry: M
     registry = make_registry(key_days=1)
     registry.create("alice")
     registry.register("alice", key(1))
-    registry.clock.move(days=1)
+    registry.clock.move(days=2)
     with registry.store.engine.begin() as connection:
         tx = Transaction(connection, registry.store.environment, int(registry.clock.now))
         assert registrations.remove_due(tx, 10) == 1
@@ -372,7 +373,7 @@ def test_one_key_of_two_accounts_at_once_goes_to_one_of_them(make_registry: Make
 
 @pytest.mark.parametrize("database", ["postgresql"])
 def test_one_address_drawn_twice_at_once_goes_to_one_of_them(make_registry: MakeRegistry) -> None:
-    draws = iter([0, 0, 3])
+    draws = itertools.chain([0, 0], itertools.repeat(3))
     registry = make_registry(ipv4_ranges=("10.0.0.0/29",), ipv6_ranges=(), randbelow=lambda _: next(draws))
     registry.create("alice")
     registry.create("bob")
@@ -410,7 +411,7 @@ def test_a_deadlock_is_tried_again(make_registry: MakeRegistry) -> None:
     both = [registry.store.submit(locks("alice", "bob")), registry.store.submit(locks("bob", "alice"))]
 
     assert [one.result(60) for one in both] == ["alice", "bob"]
-    assert sum(ready.values()) == 3  # one of them began again
+    assert sum(ready.values()) > 2  # one of them began again
 
 
 def wait_until_blocked(registry: Registry, sessions: int = 1) -> None:

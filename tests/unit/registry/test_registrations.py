@@ -191,12 +191,33 @@ def test_a_key_expires_whatever_the_client_does(make_registry: MakeRegistry) -> 
     registry.clock.move(days=1)
     registry.register("alice", key(2))
 
-    registry.clock.move(days=28)
+    registry.clock.move(days=29, seconds=-4711)  # the expiry is a day, not a moment that tells when it began
+    assert made.expires_day == registry.clock.now // 86400
     assert registry.tidy() == 0
-    registry.clock.move(days=1, seconds=-4711)  # the expiry is a day, not a moment that tells when it began
+    registry.clock.move(days=1)
     assert registry.tidy() == 1
     assert set(registry.exported()) == {key(2)}
-    assert made.expires_day == registry.clock.now // 86400
+
+
+def test_keys_that_expire_on_one_day_leave_all_day_long_in_an_order_that_is_their_own(
+    make_registry: MakeRegistry,
+) -> None:
+    registry = make_registry(key_days=1)
+    registry.create("alice", 1000)
+    keys = [key(n) for n in range(400)]
+    registry.store.write(lambda tx: [register(tx, "alice", each) for each in keys])
+    registry.clock.move(days=1)
+
+    removed = []
+    for _ in range(24):
+        before = set(registry.exported())
+        registry.clock.move(seconds=3600)
+        registry.tidy()
+        removed.append(sorted(before - set(registry.exported())))
+
+    assert [each for hour in removed for each in hour] == sorted(keys)
+    assert min(len(hour) for hour in removed) > 0
+    assert max(len(hour) for hour in removed) < 40
 
 
 def test_keys_need_not_expire(make_registry: MakeRegistry) -> None:
@@ -214,7 +235,7 @@ def test_many_keys_that_fall_due_at_once_all_go(make_registry: MakeRegistry) -> 
     registry = make_registry(key_days=1)
     registry.create("alice", 1000)
     wait([registry.store.submit(partial(register, account="alice", public_key=key(n))) for n in range(450)])
-    registry.clock.move(days=1)
+    registry.clock.move(days=2)
 
     assert registry.tidy() == 450
     assert registry.exported() == {}

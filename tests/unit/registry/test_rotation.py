@@ -68,7 +68,7 @@ def test_a_key_that_is_rotated_out_can_expire_before_its_grace_ends(make_registr
     registry.register("alice", key(1))
     registry.clock.move(days=1)
     registry.begin("alice", key(1), key(2))
-    registry.clock.move(days=1)
+    registry.clock.move(days=2)
 
     assert registry.tidy() == 1
     assert set(registry.of("alice")) == {key(2)}

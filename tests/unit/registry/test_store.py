@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
+    figures,
     history,
     housekeeping,
     registrations,
@@ -276,6 +277,52 @@ def test_the_housekeeper_goes_on_after_a_failure(registry: Registry, monkeypatch
     finally:
         keeper.stop()
     assert not failures
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_what_is_deleted_makes_room_for_what_is_new(registry: Registry) -> None:
+    """PostgreSQL keeps the bytes of a deleted row until others are written over them."""
+
+    def size() -> int:
+        with registry.store.engine.connect() as connection:
+            return int(connection.execute(text("SELECT pg_relation_size('registrations')")).scalar_one())
+
+    sizes = []
+    for start in range(0, 2000, 400):
+        keys = [key(n) for n in range(start, start + 400)]
+        registry.store.write(lambda tx, keys=keys: [register(tx, "alice", each) for each in keys])
+        sizes.append(size())
+        registry.store.write(lambda tx, keys=keys: [registrations.revoke(tx, each) for each in keys])
+        housekeeping.reclaim(registry.store)
+
+    assert max(sizes) < 2 * sizes[0]
+
+
+def test_the_operator_is_warned_once_before_a_range_is_full(
+    make_registry: MakeRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = make_registry(ipv4_ranges=("10.0.0.0/27",), device_limit=100)
+    registry.create("alice")
+    watch = figures.Watch()
+
+    def warnings() -> list[str]:
+        caplog.clear()
+        watch.look_at(registry.store.read(figures.count))
+        return [record.getMessage() for record in caplog.records]
+
+    for n in range(23):
+        registry.register("alice", key(n))
+    assert warnings() == []
+    registry.register("alice", key(23))
+    (warning,) = warnings()
+    assert warning.startswith("80 % of the ipv4 tunnel addresses are used or rest; ")
+    registry.delete("alice", key(23))  # it rests, so it is not free
+    assert warnings() == []
+    registry.clock.move(days=7)
+    registry.tidy()
+    assert warnings() == []
+    registry.register("alice", key(24))
+    assert len(warnings()) == 1
 
 
 def test_vacuum_rewrites_the_database(registry: Registry) -> None:

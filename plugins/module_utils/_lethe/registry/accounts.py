@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.errors import InvalidValue
 from . import registrations
-from .errors import AccountClosed, AccountSuspended, AccountUnknown
+from .errors import AccountClosed, AccountSuspended, AccountUnknown, ClosedAccount, SuspendedAccount
 from .schema import accounts
 from .store import ADDED, REMOVED, Transaction
 
@@ -42,7 +42,7 @@ def account_id_from(value: object) -> str:
 def create(tx: Transaction, account: str, device_limit: int | None = None) -> tuple[Account, bool]:
     """Make there be an active account; a limit that is given is set. Returns whether anything was changed.
 
-    Raises AccountClosed for an account that was closed and is not yet forgotten, AccountSuspended likewise.
+    Raises ClosedAccount for an account that was closed and is not yet forgotten, SuspendedAccount likewise.
     """
     key = tx.vault.account_hash(account)
     insert = postgresql.insert if tx.connection.dialect.name == "postgresql" else sqlite.insert
@@ -51,7 +51,7 @@ def create(tx: Transaction, account: str, device_limit: int | None = None) -> tu
         execution_options={"preserve_rowcount": True},
     ).rowcount
     changed = bool(added)
-    row = open_account(tx, key)
+    row = refuse_unless_active(_locked(tx, key))
     if device_limit is not None and row.device_limit != device_limit:
         tx.connection.execute(update(accounts).where(accounts.c.account == key).values(device_limit=device_limit))
         changed = True
@@ -99,6 +99,15 @@ def open_account(tx: Transaction, key: bytes, *, lock: bool = True) -> Account:
     return row
 
 
+def refuse_unless_active(account: Account) -> Account:
+    """The account, for an operator. Raises SuspendedAccount, ClosedAccount."""
+    if account.state == SUSPENDED:
+        raise SuspendedAccount
+    if account.state == CLOSED:
+        raise ClosedAccount
+    return account
+
+
 def _locked(tx: Transaction, key: bytes) -> Account:
     return _found(tx, key, _LOCKED)
 
@@ -116,7 +125,7 @@ def _set_state(tx: Transaction, account: str, state: str) -> tuple[Account, bool
     if before.state == state:
         return before, False
     if before.state == CLOSED:
-        raise AccountClosed
+        raise ClosedAccount
     if state == CLOSED:
         # Those of a suspended account have left the gateways; the second removal there is harmless.
         registrations.remove_all(tx, key)

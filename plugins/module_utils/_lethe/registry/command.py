@@ -261,7 +261,8 @@ def _status(options: argparse.Namespace) -> int:
     print(f"credentials: {_listed(figures.credentials)}")
     for family, pool in figures.pools.items():
         if pool.size:
-            print(f"{family}: {pool.used_ratio:.2%} of {pool.size} addresses used")
+            hint = "; they run out: see ranges and rest in the documentation of the role" if pool.is_tight else ""
+            print(f"{family}: {pool.used_ratio:.2%} of {pool.size} addresses used or resting{hint}")
     return 0
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, select
 
 from ..wireguard.errors import InvalidValue
-from .errors import AccountUnknown, NotAuthenticated
-from .schema import accounts, credentials
+from . import accounts
+from .errors import NotAuthenticated
+from .schema import credentials
 from .store import Transaction
 from .vault import new_secret
 
@@ -33,10 +34,11 @@ class Credential(NamedTuple):
 
 
 def issue_for_account(tx: Transaction, account: str) -> str:
-    """A new client credential; the token is shown this once. Raises AccountUnknown."""
+    """A new client credential; the token is shown this once. Raises AccountUnknown, and SuspendedAccount or
+    ClosedAccount: it would be of no use.
+    """
     key = tx.vault.account_hash(account)
-    if tx.connection.execute(select(accounts.c.account).where(accounts.c.account == key)).first() is None:
-        raise AccountUnknown
+    accounts.refuse_unless_active(accounts.look_at(tx, key))
     return _issue(tx, CLIENT, key, None)
 
 

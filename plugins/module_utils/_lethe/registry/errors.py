@@ -40,6 +40,22 @@ class AccountClosed(Refused):
     detail = "the account is closed and its keys are gone"
 
 
+class SuspendedAccount(AccountSuspended):
+    """As an operator is told, whose credential is not what is wrong."""
+
+    status, detail = 409, "the account is suspended; resume it first"
+
+
+class ClosedAccount(AccountClosed):
+    """As an operator is told."""
+
+    status = 409
+    detail = (
+        "the account is closed; its id can be used again when the registry has forgotten it, "
+        "at most two days after the time for which changes are retained"
+    )
+
+
 class DeviceLimitReached(Refused):
     slug, title, status = "device-limit", "The account has as many keys as it may", 409
     detail = "the account has as many keys as it may have; delete one first"

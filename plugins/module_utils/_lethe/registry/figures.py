@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,12 @@ from . import accounts, credentials, history
 from .schema import registrations
 from .store import Transaction
 
+_log = logging.getLogger(__name__)
+
+TIGHT = 0.8
+"""Share of a family's addresses, used or resting, from which on the operator is warned: a draw still finds a free one
+at the fifth try.
+"""
 _SHARE = 20
 """Counting ten million rows takes seconds: the figures are kept for as many times the time that they took."""
 
@@ -34,6 +41,11 @@ class PoolFigures(NamedTuple):
     def used_ratio(self) -> float:
         """From 0 to 1; 0 for a family without addresses."""
         return min(1.0, self.used / self.size) if self.size else 0.0
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it is time to give the family another range."""
+        return self.used_ratio >= TIGHT
 
     def as_dict(self) -> dict[str, int | float]:
         """For JSON. Numbers of IPv6 addresses may exceed what a double holds exactly."""
@@ -93,3 +105,20 @@ class Counter:
                 ended = self._clock()
                 self._good_until = ended + _SHARE * (ended - begun)
             return self._latest
+
+
+class Watch:
+    """Warns of a family whose addresses run out, when that begins and whenever the registry starts."""
+
+    def __init__(self) -> None:
+        self._tight: set[str] = set()
+
+    def look_at(self, figures: Figures) -> None:
+        tight = {family for family, pool in figures.pools.items() if pool.is_tight}
+        for family in sorted(tight - self._tight):
+            _log.warning(
+                "%.0f %% of the %s tunnel addresses are used or rest; before they run out add a range to %s_ranges, "
+                "or lower address_rest_days",
+                100 * figures.pools[family].used_ratio, family, family,
+            )  # fmt: skip
+        self._tight = tight

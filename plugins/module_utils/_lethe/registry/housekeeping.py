@@ -6,20 +6,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import history, registrations
+from . import figures, history, registrations
+from .figures import Watch
+from .schema import metadata
 from .store import Store
 
 _PERIOD = 30.0  # seconds, give or take half of it: the moment of a removal says nothing about a registration
 _AT_ONCE = 200  # keys removed in one transaction: requests come in between
 _CHECKPOINT_WAIT = 100  # ms that a checkpoint waits for readers, while writers wait for it
+
+_SELDOM = 3600.0  # seconds between two times of what takes a large database seconds
 
 _log = logging.getLogger(__name__)
 
@@ -57,12 +63,21 @@ def checkpoint(store: Store) -> bool:
     return True
 
 
+def reclaim(store: Store) -> None:
+    """PostgreSQL: let new rows be written over deleted ones. Its own autovacuum waits until there are many."""
+    if store.engine.dialect.name == "postgresql":
+        tables = ", ".join(metadata.tables)
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"VACUUM (SKIP_LOCKED) {tables}"))
+
+
 class Housekeeper:
     """A thread that tidies again and again. ``stop`` it before the store is closed."""
 
     def __init__(self, store: Store, after: Callable[[int], None] = lambda _: None) -> None:
         self._store = store
         self._after = after
+        self._watch = Watch()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registry-housekeeper", daemon=True)
         self._thread.start()
@@ -72,9 +87,14 @@ class Housekeeper:
         self._thread.join()
 
     def _run(self) -> None:
+        next_seldom = -math.inf
         while not self._stop.wait(_PERIOD * random.uniform(0.5, 1.5)):  # noqa: S311 - not a secret
             try:
                 self._after(tidy(self._store))
+                if time.monotonic() >= next_seldom:
+                    reclaim(self._store)
+                    self._watch.look_at(self._store.read(figures.count))
+                    next_seldom = time.monotonic() + _SELDOM
             except SQLAlchemyError as error:
                 reason = getattr(error, "orig", None) or error
                 _log.warning("housekeeping failed (%s); trying again", type(reason).__name__)

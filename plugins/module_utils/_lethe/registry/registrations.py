@@ -13,16 +13,20 @@ import ipaddress
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Column, Row, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
 from .allocation import DRAWS, A, AddressPool
 from .errors import DeviceLimitReached, KeyTaken, KeyUnknown, RangeFull, RotationConflict
 from .schema import accounts, changes, outbox, registrations, resting
+from .settings import DAY
 from .store import ADDED, REMOVED, Transaction
 
 _EXPORT_ROWS = 5000
+_ATTEMPTS = 10  # at an insert: others may take what was free a moment ago
+_TURN_BITS = 32  # of a public key: finer than housekeeping looks
+_LOOK_AT = 50  # addresses at once, where a range is crowded
 
 # Built once: putting a statement together costs more than SQLite takes to carry it out.
 _BY_KEY = select(registrations).where(registrations.c.public_key == bindparam("public_key"))
@@ -34,6 +38,7 @@ _IS_WAITING = select(outbox.c.public_key).where(outbox.c.public_key == bindparam
 _LOCK_BY_KEY = _BY_KEY.with_for_update()
 _LOCK_ACCOUNT = select(accounts.c.account).where(accounts.c.account == bindparam("account")).with_for_update()
 _RESTS = select(resting.c.address).where(resting.c.address == bindparam("address"))
+_RESTING = select(resting.c.address).where(resting.c.address.in_(bindparam("addresses", expanding=True)))
 # Does nothing when any unique column is taken, by a row that the transaction may not even see. SQLAlchemy promises an
 # insert's rowcount only where it is asked for: with psycopg it is -1 otherwise.
 _INSERT = {
@@ -182,11 +187,22 @@ def remove_all(tx: Transaction, account: bytes) -> int:
 
 def remove_due(tx: Transaction, most: int) -> int:
     """Remove up to ``most`` keys that have expired or whose grace period is over; returns how many."""
-    due = or_(registrations.c.expires_day <= tx.today, registrations.c.leaves_at <= tx.now)
+    expired = or_(
+        registrations.c.expires_day < tx.today,
+        and_(registrations.c.expires_day == tx.today, registrations.c.public_key < _turn(tx.now)),
+    )
+    due = or_(expired, registrations.c.leaves_at <= tx.now)
     rows = tx.connection.execute(select(registrations).where(due).limit(most).with_for_update(skip_locked=True)).all()
     for row in rows:
         _remove(tx, row)
     return len(rows)
+
+
+def _turn(now: int) -> bytes:
+    """Keys below this have had their turn to expire today. They are random, so they leave evenly over the day: not
+    all those of a day at midnight, where everybody could see which belong together, and gateways had them all at once.
+    """
+    return (((now % DAY) << _TURN_BITS) // DAY).to_bytes(_TURN_BITS // 8, "big")
 
 
 def exported(tx: Transaction) -> Generator[Registration, None, None]:
@@ -242,12 +258,12 @@ def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: Publi
         "expires_day": expires_day,
         "replaces": None if replaces is None else bytes(replaces),
     }
-    for _ in range(DRAWS):
-        ipv4, ipv6 = _draw(tx, tx.environment.ipv4), _draw(tx, tx.environment.ipv6)
-        drawn = {
-            "ipv4": None if ipv4 is None else int(ipv4),
-            "ipv6": None if ipv6 is None else ipv6.packed,
-        }
+    # The first draw is free nearly always, and the insert says so by itself. In a crowded range it is cheaper to look
+    # at many addresses than to insert as often, and a full one is found out with a few queries.
+    for attempt in range(_ATTEMPTS):
+        ipv4 = _draw(tx, tx.environment.ipv4, registrations.c.ipv4, look=attempt > 0)
+        ipv6 = _draw(tx, tx.environment.ipv6, registrations.c.ipv6, look=attempt > 0)
+        drawn = {"ipv4": _stored(ipv4), "ipv6": _stored(ipv6)}
         if not tx.connection.execute(_INSERT[tx.connection.dialect.name], {**values, **drawn}).rowcount:
             if _find(tx, public_key) is not None:
                 raise KeyTaken  # another account registered it in this very moment
@@ -260,15 +276,42 @@ def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: Publi
     raise RangeFull
 
 
-def _draw(tx: Transaction, pool: AddressPool[A]) -> A | None:
-    """A random address that does not rest; None from an empty pool. Raises RangeFull."""
+def _draw(tx: Transaction, pool: AddressPool[A], column: Column[Any], *, look: bool) -> A | None:
+    """A random address that does not rest and, if one is to ``look``, is not in ``column`` either; None from an empty
+    pool. Raises RangeFull.
+    """
     if not pool.size:
         return None
-    for _ in range(DRAWS):
+    if not look:
         address = pool.draw(tx.environment.randbelow)
         if not pool.rests or not _rests(tx, address):
             return address
+    for _ in range(DRAWS // _LOOK_AT):
+        drawn = [pool.draw(tx.environment.randbelow) for _ in range(_LOOK_AT)]
+        taken = _registered(tx, column, drawn) | (_resting(tx, drawn) if pool.rests else set())
+        for address in drawn:
+            if address not in taken:
+                return address
     raise RangeFull
+
+
+def _registered(tx: Transaction, column: Column[Any], addresses: list[A]) -> set[A]:
+    by_value = {_stored(address): address for address in addresses}
+    found = tx.connection.execute(select(column).where(column.in_(by_value))).scalars()
+    return {by_value[value] for value in found}
+
+
+def _resting(tx: Transaction, addresses: list[A]) -> set[A]:
+    by_hash = {tx.vault.address_hash(address.packed): address for address in addresses}
+    found = tx.connection.execute(_RESTING, {"addresses": list(by_hash)}).scalars()
+    return {by_hash[hashed] for hashed in found}
+
+
+def _stored(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> int | bytes | None:
+    """As the database has it."""
+    if address is None:
+        return None
+    return int(address) if isinstance(address, ipaddress.IPv4Address) else address.packed
 
 
 def _rests(tx: Transaction, *addresses: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:

@@ -71,7 +71,8 @@ registrations = Table(
     Column("replaces", LargeBinary),  # the key that this one rotates out, until that is gone
     sqlite_with_rowid=False,
 )
-Index("ix_registrations_expires_day", registrations.c.expires_day)
+# With the key: those of one day leave in the order of their keys.
+Index("ix_registrations_expires_day", registrations.c.expires_day, registrations.c.public_key)
 Index(
     "ix_registrations_leaves_at",
     registrations.c.leaves_at,

@@ -48,6 +48,7 @@ _BATCH = 256  # use cases that share one SQLite commit
 _BUSY = 30_000  # ms that SQLite waits for other processes: it polls, and a busy writer leaves it few moments
 _CONNECTIONS = 10  # to PostgreSQL, of one process
 _ATTEMPTS = 5  # of a PostgreSQL transaction that met another one (deadlock, serialization)
+_PAUSE = 0.02  # seconds before the second of them; a multiple before those after it
 _RETRIABLE = ("40001", "40P01")  # SQLSTATEs of those
 _SHUTTING_DOWN = "the registry is shutting down; try again in a moment"
 
@@ -347,4 +348,6 @@ class PostgresqlStore:
                 # The database has rolled it back whole, and asks for it to be done again.
                 if attempt == _ATTEMPTS or getattr(error.orig, "sqlstate", None) not in _RETRIABLE:
                     raise
+            # The other one first: it is woken, and would only be met again.
+            time.sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")

@@ -31,7 +31,10 @@ def test_an_account_goes_through_its_states(site: Site) -> None:
 
     assert change("suspend") == ("suspended", True, 1)
     assert change("suspend") == ("suspended", False, 1)
-    assert slug(operator.ask("/v1/accounts", account="alice")) == "account-suspended"
+    for path in ("/v1/accounts", "/v1/accounts/credentials"):
+        refused = operator.ask(path, account="alice")
+        assert (refused.status_code, slug(refused)) == (409, "account-suspended")
+        assert "resume it first" in refused.json()["detail"]
     assert change("resume") == ("active", True, 1)
     assert change("close") == ("closed", True, 0)
     assert change("close") == ("closed", False, 0)

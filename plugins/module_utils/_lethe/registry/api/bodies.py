@@ -126,7 +126,9 @@ class RegistrationAnswer(BaseModel):
     public_key: Key
     allowed_ips: list[str] = Field(description="The tunnel addresses, like `10.1.2.3/32`.")
     preshared_key: str | None = Field(default=None, description="Base64; only where the fleet has preshared keys.")
-    expires_on: datetime.date | None = Field(default=None, description="The day (UTC) on which the key expires.")
+    expires_on: datetime.date | None = Field(
+        default=None, description="The day (UTC) in the course of which the key expires."
+    )
     leaves_in: int | None = Field(default=None, description="Seconds until this key, being rotated out, is removed.")
     replaces: Key | None = Field(default=None, description="The key that this one rotates out, until that is gone.")
 

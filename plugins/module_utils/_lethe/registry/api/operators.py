@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from .. import accounts, credentials, registrations
 from ..accounts import Account
 from ..credentials import Credential
-from ..errors import AccountClosed, AccountSuspended, AccountUnknown, NotAllowed, NotAuthenticated
+from ..errors import AccountUnknown, ClosedAccount, NotAllowed, NotAuthenticated, SuspendedAccount
 from ..store import Transaction
 from .bodies import (
     AccountAnswer,
@@ -43,7 +43,7 @@ def _describe(tx: Transaction, name: str, outcome: tuple[Account, bool]) -> dict
     return {**AccountAnswer.of(account, keys), "changed": changed}
 
 
-@router.post("/accounts", responses=documented(*_WITH_BODY, AccountSuspended, AccountClosed))
+@router.post("/accounts", responses=documented(*_WITH_BODY, SuspendedAccount, ClosedAccount))
 async def create(body: NewAccountBody, operator: Operator) -> ChangedAccountAnswer:
     """Make there be an active account, with this limit if one is given."""
 
@@ -63,13 +63,13 @@ async def show(body: AccountBody, operator: Operator) -> AccountAnswer:
     return AccountAnswer(**await operator.read(look))
 
 
-@router.post("/accounts/suspend", responses=documented(*_WITH_BODY, AccountUnknown, AccountClosed))
+@router.post("/accounts/suspend", responses=documented(*_WITH_BODY, AccountUnknown, ClosedAccount))
 async def suspend(body: AccountBody, operator: Operator) -> ChangedAccountAnswer:
     """Take the account's keys off all gateways. They keep their addresses, for when it is resumed."""
     return await _change(operator, body, accounts.suspend)
 
 
-@router.post("/accounts/resume", responses=documented(*_WITH_BODY, AccountUnknown, AccountClosed))
+@router.post("/accounts/resume", responses=documented(*_WITH_BODY, AccountUnknown, ClosedAccount))
 async def resume(body: AccountBody, operator: Operator) -> ChangedAccountAnswer:
     """Put the account's keys back on all gateways."""
     return await _change(operator, body, accounts.resume)
@@ -92,7 +92,11 @@ async def _change(
     return ChangedAccountAnswer(**await operator.write(do))
 
 
-@router.post("/accounts/credentials", status_code=201, responses=documented(*_WITH_BODY, AccountUnknown))
+@router.post(
+    "/accounts/credentials",
+    status_code=201,
+    responses=documented(*_WITH_BODY, AccountUnknown, SuspendedAccount, ClosedAccount),
+)
 async def issue_for_account(body: AccountBody, operator: Operator) -> TokenAnswer:
     """A new client credential for the account. The token is shown this once."""
     return TokenAnswer(token=await operator.write(lambda tx, _: credentials.issue_for_account(tx, body.account)))

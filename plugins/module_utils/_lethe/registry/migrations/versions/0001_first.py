@@ -53,7 +53,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_registrations_account", "registrations", ["account"])
-    op.create_index("ix_registrations_expires_day", "registrations", ["expires_day"])
+    op.create_index("ix_registrations_expires_day", "registrations", ["expires_day", "public_key"])
     op.create_table(
         "credentials",
         sa.Column("credential", sa.LargeBinary, nullable=False),
