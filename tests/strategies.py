@@ -73,6 +73,24 @@ peer_states = st.builds(
 )
 dumps = st.lists(peer_states, max_size=6, unique_by=lambda state: state.public_key)
 
+# Many peers of few shapes, as a fleet's are: rows of those that are alike, broken by others.
+_single_ips = st.tuples(
+    st.binary(min_size=4, max_size=4).map(lambda address: AllowedIP(address, 32)),
+    st.binary(min_size=16, max_size=16).map(lambda address: AllowedIP(address, 128)),
+)
+_fleet_peers = st.builds(
+    PeerState,
+    public_keys,
+    preshared_keys,
+    st.sampled_from([0, 0, 0, 25]),
+    _single_ips.flatmap(lambda ips: st.sampled_from([ips, ips, ips, ips, ips[:1], ips[::-1]])).map(AllowedIPs.of),
+    st.sampled_from([None] * 9 + [Endpoint.from_text("198.18.0.1:5")]),
+    st.sampled_from([0, 0, 0, 1_700_000_000_000_000_007]),
+    st.sampled_from([0, 2**64 - 1]),
+    st.sampled_from([0, 148]),
+)
+fleet_dumps = st.lists(_fleet_peers, max_size=40, unique_by=lambda state: state.public_key)
+
 # --- a small world ------------------------------------------------------------------------------------
 
 WORLD_KEYS = [PublicKey(sha256(bytes([n])).digest()) for n in range(7)]

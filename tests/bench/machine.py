@@ -17,6 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 
+PYTHON = "/usr/bin/python3"
+"""The interpreter that contenders run with: a gateway's, which is Debian's own."""
+
+
 def facts(kernel: Path) -> dict[str, str]:
     processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -28,7 +32,7 @@ def facts(kernel: Path) -> dict[str, str]:
         "memory": f"{memory / 2**30:.0f} GiB",
         "system": platform.freedesktop_os_release()["PRETTY_NAME"],
         "kernel": kernel.parent.name.rpartition("-")[0],
-        "python": f"Python {platform.python_version()}",
+        "python": subprocess.run([PYTHON, "--version"], check=True, capture_output=True, text=True).stdout.strip(),
         "wg": " ".join(wg[:2]),
         "pyroute2": f"pyroute2 {version('pyroute2')}",
     }

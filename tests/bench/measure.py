@@ -20,12 +20,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from kernel import Interface, encode_endpoint, encode_peer, encode_removal
+from machine import PYTHON
 from workload import IDLE_SHARE, BenchPeer, Workload, read_records
 
 HERE = Path(__file__).resolve().parent
@@ -53,8 +55,9 @@ def timed_process(*command: str | Path) -> Result:
 def python_process(script: str, *arguments: str | Path) -> Result:
     """A contender written in Python: it times itself, without its start-up, which is reported beside."""
     started = time.perf_counter()
-    command = [sys.executable, HERE / script, *arguments]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    command = [PYTHON, HERE / script, *arguments]
+    environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}  # of this one: pyroute2 is there
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     process = time.perf_counter() - started
     result: Result = json.loads(output)
     return {**result, "process": process}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from namespaces import in_child, run
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import messages
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import dumps, messages
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.device import KernelDevice
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import DumpInterrupted
@@ -56,7 +56,7 @@ def test_peers_that_straddle_messages_are_read_whole(device: KernelDevice, count
 
     found = device.read(list)
 
-    parts = [state.public_key for body in bodies("wg0") for state in messages.peer_states([body])]
+    parts = [state.public_key for body in bodies("wg0") for state in dumps.peer_states([body])]
     assert len(parts) > len(set(parts)), "no peer straddled two messages: the test shows nothing"
     assert {Peer(*state[:4]) for state in found} == set(wanted)
     assert len(found) == count
@@ -169,7 +169,7 @@ def test_a_dump_that_ends_early_is_not_given(device: KernelDevice, monkeypatch: 
     found = device.read(lambda states: [state.public_key for state in states])
 
     assert len(seen) == 2, "the first dump was not retried"
-    early = {state.public_key for state in messages.peer_states(seen[0])}
+    early = {state.public_key for state in dumps.peer_states(seen[0])}
     assert not {peer.public_key for peer in wanted[1900:]} <= early, "the first dump did not end early"
     assert found == [peer.public_key for peer in wanted[1900:]]
 

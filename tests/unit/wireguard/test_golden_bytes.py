@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from netlink_tree import Request, request
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import messages
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import dumps, messages
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs, Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
     NO_PRESHARED_KEY,
@@ -65,20 +65,20 @@ def shown() -> list[str]:
 
 
 def test_the_captured_dump_is_read_as_wg_shows_it(bodies: list[bytes], shown: list[str]) -> None:
-    assert [show(state) for state in messages.peer_states(bodies)] == shown[1:]
+    assert [show(state) for state in dumps.peer_states(bodies)] == shown[1:]
 
 
 def test_in_the_captured_dump_a_peer_straddles_two_messages(bodies: list[bytes]) -> None:
     """Else the test above would show less than it should: this peer is read in two parts without merging."""
-    apart = [state.public_key for body in bodies for state in messages.peer_states([body])]
+    apart = [state.public_key for body in bodies for state in dumps.peer_states([body])]
     assert len(apart) == len(set(apart)) + 1
 
 
 def test_the_captured_dump_goes_through_the_fast_path(bodies: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[int] = []
-    general = messages._any_peer
-    monkeypatch.setattr(messages, "_any_peer", lambda *peer: slow.append(peer[2]) or general(*peer))
-    states = list(messages.peer_states(bodies))
+    general = dumps._any_peer
+    monkeypatch.setattr(dumps, "_any_peer", lambda *peer: slow.append(peer[2]) or general(*peer))
+    states = list(dumps.peer_states(bodies))
     assert len(states) == 6
     assert len(slow) == 1  # the continuation
 
@@ -86,8 +86,9 @@ def test_the_captured_dump_goes_through_the_fast_path(bodies: list[bytes], monke
 def test_the_general_path_reads_the_captured_dump_alike(
     bodies: list[bytes], shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "_fixed_peer", lambda *_: None)
-    assert [show(state) for state in messages.peer_states(bodies)] == shown[1:]
+    monkeypatch.setattr(dumps, "_fixed_peer", lambda *_: None)
+    monkeypatch.setattr(dumps, "_is_row", lambda *_: False)
+    assert [show(state) for state in dumps.peer_states(bodies)] == shown[1:]
 
 
 def test_the_captured_interface_is_read_as_wg_shows_it(bodies: list[bytes], shown: list[str]) -> None:

@@ -16,7 +16,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import messages
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard import dumps, messages
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs, Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
     PresharedKey,
@@ -191,7 +191,8 @@ def test_a_message_is_what_the_independent_reader_and_pyroute2_take_it_for(
 @contextlib.contextmanager
 def general_path_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "_fixed_peer", lambda *_: None)
+        patch.setattr(dumps, "_fixed_peer", lambda *_: None)
+        patch.setattr(dumps, "_is_row", lambda *_: False)
         yield
 
 
@@ -201,25 +202,50 @@ def fast_path_only() -> Iterator[None]:
         raise AssertionError("not in the fixed layout")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(messages, "_any_peer", refuse)
+        patch.setattr(dumps, "_any_peer", refuse)
         yield
 
 
 @given(strategies.dumps)
 def test_a_dump_in_the_kernels_layout_is_read_by_the_fast_path(states: list[PeerState]) -> None:
     with fast_path_only():
-        assert list(messages.peer_states(tree.dump(states))) == states
+        assert list(dumps.peer_states(tree.dump(states))) == states
 
 
 @given(strategies.dumps)
 def test_the_general_path_reads_the_same(states: list[PeerState]) -> None:
     with general_path_only():
-        assert list(messages.peer_states(tree.dump(states))) == states
+        assert list(dumps.peer_states(tree.dump(states))) == states
+
+
+@given(strategies.fleet_dumps, st.sets(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=3))
+def test_a_fleets_dump_is_read_alike_by_rows_and_one_by_one(
+    states: list[PeerState], cuts: set[tuple[int, int]]
+) -> None:
+    bodies = tree.dump(states, cuts)
+    assert list(dumps.peer_states(bodies)) == states
+    given = list(dumps.heard_peer_states(bodies))
+    assert len(given) == len(states)
+    known = [state for state in given if state is not None]
+    assert all(state in states for state in known)
+    assert all(state in known for state in states if state.endpoint or state.handshake)
+
+
+def test_rows_are_really_read_as_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = PeerState(
+        PublicKey(bytes(32)), PresharedKey(bytes(32)), 0, AllowedIPs.from_texts(["10.0.0.1/32"]), None, 0, 1, 2
+    )
+    states = [state._replace(public_key=PublicKey(bytes([n]) * 32)) for n in range(50)]
+    alone: list[int] = []
+    fixed = dumps._fixed_peer
+    monkeypatch.setattr(dumps, "_fixed_peer", lambda *peer: alone.append(1) or fixed(*peer))
+    assert list(dumps.peer_states(tree.dump(states))) == states
+    assert len(alone) == 1, "the last may go on in another message"
 
 
 @given(strategies.dumps, st.integers())
 def test_another_order_padding_and_unknown_attributes_change_nothing(states: list[PeerState], seed: int) -> None:
-    assert list(messages.peer_states(tree.dump(states, seed=seed))) == states
+    assert list(dumps.peer_states(tree.dump(states, seed=seed))) == states
 
 
 @pytest.mark.parametrize("padded", [(), (8, 7), (7,)], ids=["aligned", "both counters", "the second counter"])
@@ -239,7 +265,7 @@ def test_counters_padded_as_kernels_do_it_are_read_by_the_fast_path(
         for state in states
     ]
     with fast_path_only():
-        assert list(messages.peer_states([tree.body(peers)])) == states
+        assert list(dumps.peer_states([tree.body(peers)])) == states
 
 
 @pytest.mark.parametrize("seed", [None, 1])
@@ -250,21 +276,21 @@ def test_a_peer_divided_at_any_one_point_is_whole_again(count: int, seed: int | 
     states = [template._replace(public_key=PublicKey(bytes([n]) * 32)) for n in range(3)]
     for peer in range(3):
         for at in range(count + 2):
-            assert list(messages.peer_states(tree.dump(states, {(peer, at)}, seed))) == states
+            assert list(dumps.peer_states(tree.dump(states, {(peer, at)}, seed))) == states
 
 
 @given(strategies.dumps, st.sets(st.tuples(st.integers(0, 5), st.integers(0, 7))), st.none() | st.integers())
 def test_peers_divided_anywhere_and_often_are_whole_again(
     states: list[PeerState], cuts: set[tuple[int, int]], seed: int | None
 ) -> None:
-    assert list(messages.peer_states(tree.dump(states, cuts, seed))) == states
+    assert list(dumps.peer_states(tree.dump(states, cuts, seed))) == states
 
 
 def test_a_continuation_without_allowed_ips_changes_nothing() -> None:
     """What the kernel sends when allowed IPs changed between two messages of a dump (get_peer())."""
     state = PeerState(KEY, PresharedKey(b"p" * 32), 25, AllowedIPs.from_texts(["10.0.0.1/32"]), None, 0, 0, 0)
     only_key = tree.body([tree.attribute(tree.NESTED, tree.attribute(1, KEY))])
-    assert list(messages.peer_states([*tree.dump([state]), only_key])) == [state]
+    assert list(dumps.peer_states([*tree.dump([state]), only_key])) == [state]
 
 
 def test_the_interfaces_own_attributes_may_come_again() -> None:
@@ -274,12 +300,12 @@ def test_the_interfaces_own_attributes_may_come_again() -> None:
     )
     device = tree.attribute(2, b"wg0\0") + tree.attribute(3, b"k" * 32) + tree.attribute(6, b"\1\2")
     bodies = [tree.GENL_HEADER + device + body[4:] for body in tree.dump([state], {(0, 1)})]
-    assert list(messages.peer_states(bodies)) == [state]
+    assert list(dumps.peer_states(bodies)) == [state]
 
 
 def test_an_interface_without_peers_has_none() -> None:
-    assert list(messages.peer_states([tree.GENL_HEADER + tree.attribute(2, b"wg0\0")])) == []
-    assert list(messages.peer_states([])) == []
+    assert list(dumps.peer_states([tree.GENL_HEADER + tree.attribute(2, b"wg0\0")])) == []
+    assert list(dumps.peer_states([])) == []
 
 
 def test_an_interface_without_a_private_key_has_no_public_key() -> None:
@@ -293,7 +319,7 @@ def test_an_interface_without_a_private_key_has_no_public_key() -> None:
 def read_all(body: bytes) -> None:
     """Read everything there is to read, also lazily."""
     messages.device_settings(body)
-    for state in messages.peer_states([body]):
+    for state in dumps.peer_states([body]):
         _ = state.allowed_ips.texts
         _ = state.endpoint and state.endpoint.text
 

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from . import messages
+from . import dumps, messages
 from .bulk import collection_paused
 from .errors import DumpInterrupted, KernelRefused
 from .keys import PrivateKey
@@ -93,15 +93,15 @@ class KernelDevice:
             return kernel.settings()
 
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
-        return self._fold_dump(lambda bodies: fold(messages.peer_states(bodies)))
+        return self._fold_dump(lambda bodies: fold(dumps.peer_states(bodies)))
 
     def read_heard(self, fold: Callable[[Iterator[PeerState | None]], T]) -> T:
-        return self._fold_dump(lambda bodies: fold(messages.heard_peer_states(bodies)))
+        return self._fold_dump(lambda bodies: fold(dumps.heard_peer_states(bodies)))
 
     def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
         def compared(bodies: Iterator[bytes]) -> T:
             left = dict(expected)
-            return fold(messages.differing_peer_states(bodies, left), left)
+            return fold(dumps.differing_peer_states(bodies, left), left)
 
         return self._fold_dump(compared)
 
@@ -140,7 +140,7 @@ class KernelDevice:
             )
             for update in plan.updated
         )
-        additions = chain.from_iterable(map(messages.encode_peer, plan.added))
+        additions = messages.encode_peers(plan.added)
         self._send(chain(removals, updates, additions))
 
     def reinstate(self, peers: Sequence[Peer]) -> float:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, repeat
 from typing import NamedTuple
 
 from .addresses import AllowedIP, AllowedIPs
@@ -91,23 +92,29 @@ class PackedPeers(ConfiguredPeers):
             raise InvalidValue(field, "is not a file of packed peers", "write it with: lethe pack")
         _magic, has, count = _HEADER.unpack_from(content)
         parts = [part for part in _PARTS if has & part.bit]
-        record = struct.Struct("".join([f"{KEY_BYTES}s", *(f"{part.size}s" for part in parts)]))
-        if has & ~_ALL or len(content) != _HEADER.size + count * record.size:
+        size = KEY_BYTES + sum(part.size for part in parts)
+        if has & ~_ALL or len(content) != _HEADER.size + count * size:
             raise InvalidValue(field, "has another length than its header says", "copy it again: it was cut off")
-        columns = list(zip(*record.iter_unpack(memoryview(content)[_HEADER.size :]), strict=True)) if count else []
-        keys = columns[0] if count else ()
-        given = dict(zip(parts, columns[1:], strict=True)) if count else {}
-        super().__init__(dict(zip(keys, _configurations(given, count), strict=True)))
+        records = memoryview(content)[_HEADER.size :]
+        # Column by column, each as it is used: all values at once would take far more memory than what is kept.
+        starts = dict(zip(parts, accumulate((part.size for part in parts), initial=KEY_BYTES), strict=False))
+
+        def column(start: int, length: int) -> Iterator[bytes]:
+            layout = struct.Struct(f"{start}x{length}s{size - start - length}x")
+            return chain.from_iterable(layout.iter_unpack(records))
+
+        given = {part: column(start, part.size) for part, start in starts.items()}
+        super().__init__(dict(zip(column(0, KEY_BYTES), _configurations(given), strict=False)))
         if len(self.configurations) != count:
             raise InvalidValue(field, "has a public key twice", "list each peer once")
-        for part, column in given.items():
-            if part.bit != _PRESHARED_KEY and len(set(column)) != count:
+        for part, start in starts.items():
+            if part.bit != _PRESHARED_KEY and len(set(column(start, part.size))) != count:
                 raise InvalidValue(field, "has an address twice", "give each address to one peer")
 
 
-def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Iterator[bytes]:
-    """Each record's configuration: constants and columns, put side by side."""
-    pieces: list[bytes | tuple[bytes, ...]] = []
+def _configurations(given: Mapping[_Part, Iterator[bytes]]) -> Iterator[bytes]:
+    """Each record's configuration: constants and columns, put side by side; endless where there are no columns."""
+    pieces: list[bytes | Iterator[bytes]] = []
     for part in _PARTS:
         if part in given:
             pieces += [part.before, given[part]]
@@ -115,15 +122,13 @@ def _configurations(given: Mapping[_Part, tuple[bytes, ...]], count: int) -> Ite
             pieces.append(part.otherwise)
         if part.bit == _PRESHARED_KEY:
             pieces.append(_NO_KEEPALIVE)
-    merged: list[bytes | tuple[bytes, ...]] = []
+    merged: list[bytes | Iterator[bytes]] = []
     for piece in pieces:
         if isinstance(piece, bytes) and merged and isinstance(merged[-1], bytes):
             merged[-1] += piece
         else:
             merged.append(piece)
-    return map(
-        b"".join, zip(*([piece] * count if isinstance(piece, bytes) else piece for piece in merged), strict=True)
-    )
+    return map(b"".join, zip(*(repeat(piece) if isinstance(piece, bytes) else piece for piece in merged), strict=False))
 
 
 def pack(peers: Mapping[PublicKey, Peer]) -> bytes:
@@ -177,9 +182,9 @@ def peer_of(has: int, data: bytes) -> Peer:
     """The peer of a record, which has the right size."""
     public_key = PublicKey(data[:KEY_BYTES])
     at = KEY_BYTES
-    given: dict[_Part, tuple[bytes, ...]] = {}
+    given: dict[_Part, Iterator[bytes]] = {}
     for part in _PARTS:
         if has & part.bit:
-            given[part] = (data[at : at + part.size],)
+            given[part] = iter((data[at : at + part.size],))
             at += part.size
-    return Configuration(next(_configurations(given, 1))).peer(public_key)
+    return Configuration(next(_configurations(given))).peer(public_key)

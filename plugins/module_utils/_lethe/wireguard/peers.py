@@ -11,7 +11,8 @@ reconciling compares.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
 from .addresses import AllowedIPs, Endpoint
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
@@ -52,6 +53,40 @@ class Configuration(bytes):
         return "<Configuration>"
 
     __str__ = __repr__
+
+
+class ConfiguredPeersInOrder(Sequence[Peer]):
+    """Peers in the order of their allowed IPs, as pairs of a public key and a Configuration. Each becomes a Peer
+    only when it is asked for: to send it, its bytes are enough.
+    """
+
+    def __init__(self, configurations: Iterable[tuple[bytes, bytes]]) -> None:
+        self.configurations = sorted(configurations, key=_allowed_ips_of)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return (Configuration(configuration).peer(PublicKey(key)) for key, configuration in self.configurations)
+
+    @overload
+    def __getitem__(self, at: int) -> Peer: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Peer]: ...
+    def __getitem__(self, at: int | slice) -> Peer | list[Peer]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        key, configuration = self.configurations[at]
+        return Configuration(configuration).peer(PublicKey(key))
+
+
+def _allowed_ips_of(configured: tuple[bytes, bytes]) -> bytes:
+    return configured[1][_ALLOWED_IPS_AT:]
 
 
 class PeerState(NamedTuple):

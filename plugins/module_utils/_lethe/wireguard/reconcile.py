@@ -15,7 +15,7 @@ from .device import MAX_PEERS, Device
 from .errors import InvalidValue
 from .keys import PresharedKey, PublicKey
 from .packed import ConfiguredPeers
-from .peers import Peer, PeerState
+from .peers import ConfiguredPeersInOrder, Peer, PeerState
 from .plan import SHRINK_LIMIT, Plan, check_shrink, plan_peers
 
 
@@ -84,7 +84,12 @@ def _plan_configured(
         as_wanted = len(wanted) - len(left)
         for key in left_alone:
             left.pop(key, None)
-        made = plan_peers(wanted.among(left), differing, remove_unlisted=remove_unlisted)
+        if remove_unlisted:
+            changed = {state.public_key for state in differing} & left.keys()
+            made = plan_peers(wanted.among(changed), differing)
+            made.added = ConfiguredPeersInOrder(item for item in left.items() if item[0] not in changed)
+        else:
+            made = plan_peers(wanted.among(left), differing, remove_unlisted=False)
         # Those that are left alone stay: a plan that removes all would take them along.
         made.unchanged += as_wanted + len(found) - len(differing)
         return made
