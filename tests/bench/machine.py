@@ -16,7 +16,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-
 PYTHON = "/usr/bin/python3"
 """The interpreter that contenders run with: a gateway's, which is Debian's own."""
 

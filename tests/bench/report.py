@@ -173,7 +173,8 @@ def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str], nam
     lines = [
         f"{machine['date']}, {machine['processor']}, {machine['processors']} processors, {machine['memory']}, "
         f"{machine['system']};",
-        f"kernel {machine['kernel']} as User-Mode Linux; Debian's {machine['python']}, {machine['wg']}, {machine['pyroute2']};",
+        f"kernel {machine['kernel']} as User-Mode Linux; Debian's {machine['python']}, {machine['wg']}, "
+        f"{machine['pyroute2']};",
         f"medians of {figures.rounds} rounds. Start-up of a process with the package, not in the figures: "
         f"{figures.start_up() * 1e3:.0f} ms.",
         "",
