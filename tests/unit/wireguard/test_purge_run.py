@@ -119,14 +119,14 @@ def test_the_present_time_is_read_when_none_is_given(device: MemoryDevice, path:
 # --- the state file -----------------------------------------------------------------------------------
 
 
-def test_the_state_is_for_its_owner_alone(device: MemoryDevice, path: Path) -> None:
+def test_the_state_is_for_its_owner_and_group(device: MemoryDevice, path: Path) -> None:
     before = os.umask(0)
     try:
         purge(device, state_directory=path.parent, now=clock(1000))
     finally:
         os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -154,6 +154,6 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     path = settings.ca_file
     try:
         return ssl.create_default_context(cafile=path)
-    except OSError as error:  # also what is no certificate
-        problem = error.strerror if error.errno else "is not a certificate"
+    except OSError as error:
+        problem = "is not a certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise InvalidValue(f"{path}", f"cannot be used: {problem}", "give certificates in PEM") from None

@@ -87,14 +87,14 @@ def _memory_or_none(path: Path) -> Memory | None:
 
 def _write_memory(path: Path, memory: Memory) -> None:
     """Replace the file whole. The service's user must be able to replace what root wrote by hand, and to
-    read it: the file gets the owner of its directory.
+    read it: the file gets the owner of its directory. The key-sync agent, which reports the figures, is in the group.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         content = json.dumps(memory.as_json()).encode("ascii")
         directory = path.parent.stat()
         as_root = os.geteuid() == 0
         owner, group = (directory.st_uid, directory.st_gid) if as_root else (None, None)
-        write_whole(path, content, owner=owner, group=group)
+        write_whole(path, content, mode=0o640, owner=owner, group=group)
     except OSError as error:
         raise StateUnusable(path, f"cannot be written ({error.strerror})") from None
