@@ -152,10 +152,10 @@ def served(
     tls = Tls(made.server) if made.server.tls_certificate else None
     registry = Registry(open_store(Environment.of(made, Vault(MASTER), **edges)), clock)
     service = Service.over(registry.store)
-    http = HttpServer(observed(application(service), service), listening, made.server, tls)
+    http = HttpServer(observed(application(service), service.metrics), listening, made.server, tls)
     site = Site(registry, f"{'https' if tls else 'http'}://localhost:{port}", service, http, verify)
     thread = threading.Thread(target=_run, args=(http,), name="site")
-    with _logged(site.log), closing(registry), leading(registry), closing(service), closing(listening):
+    with logged(site.log), closing(registry), leading(registry), closing(service), closing(listening):
         thread.start()
         try:
             yield site
@@ -183,7 +183,7 @@ def _run(server: HttpServer) -> None:
 
 
 @contextmanager
-def _logged(stream: io.StringIO) -> Iterator[None]:
+def logged(stream: io.StringIO) -> Iterator[None]:
     """Everything that anybody logs, down to the last detail, as the server would write it."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonLines())

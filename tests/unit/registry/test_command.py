@@ -32,7 +32,13 @@ class Command:
         self.settings = directory / "settings.json"
         self.secrets = directory / "secrets"
         self.secrets.write_text(base64.b64encode(MASTER).decode())
-        self.settings.write_text(json.dumps({"database": database, "secrets_file": str(self.secrets)}))
+        self.signing_key = directory / "feed.key"
+        settings = {
+            "database": database,
+            "secrets_file": str(self.secrets),
+            "feed": {"signing_key": str(self.signing_key)},
+        }
+        self.settings.write_text(json.dumps(settings))
 
     def __call__(self, *arguments: object, status: int = 0) -> str:
         """What it prints, on standard output or if it fails on standard error."""
@@ -278,6 +284,24 @@ def test_a_database_that_is_not_there_is_said(command: Command, database: str) -
     command.settings.write_text(json.dumps({"database": url, "secrets_file": str(command.secrets)}))
     for arguments in (["status"], ["migrate"], ["vacuum"]):
         assert "database" in command(*arguments, status=1)
+
+
+def test_the_feeds_key_is_made_once_and_replaced_by_the_next(command: Command) -> None:
+    assert "feed.key: cannot be read" in command("feed-key", "show", status=1)
+    assert "feed.key.next: cannot be read" in command("feed-key", "switch", status=1)
+    assert "feed.key: cannot be read" in command("feed-key", "prepare", status=1)
+    assert command("feed-key", "create") == f"{command.signing_key}: created\n"
+    assert command("feed-key", "create") == f"{command.signing_key}: nothing to do\n"
+    assert mode(command.signing_key) == 0o600
+    (first,) = command("feed-key", "show").split()
+    assert "is made" in command("feed-key", "prepare")
+    assert "is there already" in command("feed-key", "prepare")
+    shown = command("feed-key", "show").split()
+    assert shown[0] == first
+    assert "reload" in command("feed-key", "switch")
+    assert command("feed-key", "show").split() == shown[1:]
+    assert mode(command.signing_key) == 0o600
+    assert "feed.key.next: cannot be read" in command("feed-key", "switch", status=1)
 
 
 def test_every_command_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:

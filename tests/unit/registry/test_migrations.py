@@ -66,9 +66,17 @@ def test_what_a_comparison_does_not_see_is_the_same_too(engine: Engine) -> None:
     by_migrations = made()
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE alembic_version"))
+        connection.execute(text("DROP VIEW feed_peers"))
     schema.metadata.drop_all(engine)
     schema.metadata.create_all(engine)
     assert by_migrations == made()
+
+
+def test_the_feeds_view_has_no_accounts(engine: Engine) -> None:
+    migrations.upgrade(engine)
+    assert [column["name"] for column in inspect(engine).get_columns("feed_peers")] == [
+        column.name for column in schema.feed_peers.columns
+    ]
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

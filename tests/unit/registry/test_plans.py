@@ -17,16 +17,20 @@ from registry.fixtures import MakeRegistry
 from registry.support import Registry, key
 from sqlalchemy import event, insert, text
 
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.position import Position
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
     credentials,
     history,
     registrations,
+    reports,
     schema,
 )
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import source
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.reports import InterfaceReport, Report
 
 ROWS = 5_000
 OF_ALL_ROWS = re.compile(r"\bSCAN (\w+)|\bSeq Scan on (\w+)")
-SMALL = {"history", "outbox", "batch"}  # whatever the size of the fleet
+SMALL = {"history", "outbox", "batch", "reports"}  # whatever the size of the fleet
 
 Plans = dict[str, list[str]]
 
@@ -162,6 +166,36 @@ def test_housekeeping_looks_at_what_is_due_and_no_more(
         assert next(iter(looks)).endswith("WHERE changes.at >= ? ORDER BY changes.revision LIMIT ? OFFSET ?")
     else:
         assert looks == {}
+
+
+def test_the_feed_looks_at_no_whole_table(
+    registry: Registry, carried_out: Callable[[Callable[[], object]], Plans]
+) -> None:
+    epoch = registry.position().epoch
+    report = Report((InterfaceReport("wg0", epoch, 1, 1, None, 0),), "1", 0)
+
+    def following() -> None:
+        assert registry.store.read(lambda tx: source.batch_after(tx, Position(epoch, ROWS - 2)))
+        registry.store.read(lambda tx: source.require(tx, Position(epoch, ROWS)))
+        registry.store.read(source.settled)
+        registry.store.read(credentials.of_gateways)
+        registry.store.write(lambda tx: reports.keep(tx, {"g1": report}))
+        registry.store.read(reports.gateways)
+        registry.store.write(reports.forget_withdrawn)
+
+    plans = carried_out(following)
+
+    assert len(plans) > 8
+    assert {statement: tables for statement, tables in plans.items() if tables} == {}
+
+
+def test_a_snapshot_reads_the_registrations_once_in_order(
+    registry: Registry, carried_out: Callable[[Callable[[], object]], Plans]
+) -> None:
+    plans = carried_out(lambda: registry.store.read(source.snapshot))
+
+    (tables,) = [each for each in plans.values() if each]
+    assert tables == (["registrations"] if registry.is_sqlite else ["accounts", "registrations"])
 
 
 def test_the_export_reads_the_registrations_once_in_order(

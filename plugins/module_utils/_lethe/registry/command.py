@@ -41,6 +41,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     actions = registry.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(actions)
     _add(actions, "migrate", _migrate, "create the database, or bring it to this version's schema")
+    _add_feed(actions)
     _add_credential(actions)
     _add_backup(actions)
     status = _add(actions, "status", _status, "show the registry in numbers")
@@ -110,6 +111,45 @@ def _add_serve(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
 
 
+def _add_feed(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _add(
+        actions,
+        "feed",
+        _feed,
+        "serve the feed, by which changes reach the gateways",
+        "Serve the feed until SIGTERM: snapshots and changes, signed, for gateways. SIGHUP reads the certificate and "
+        'the signing key again. Logs are JSON lines on standard output. Its settings are the object "feed" in the '
+        "settings file.",
+    )
+    key = actions.add_parser("feed-key", help="the key that the feed signs with").add_subparsers(
+        title="commands", required=True, metavar="COMMAND"
+    )
+    _add(
+        key,
+        "create",
+        _feed_key_create,
+        "make the signing key if it is not there",
+        "Make the file that the setting feed.signing_key names, readable for its owner alone, unless it is there. "
+        "Whoever has it can give gateways peers.",
+    )
+    _add(key, "show", _feed_key_show, "print what gateways verify with: one line, or two while the key is replaced")
+    _add(
+        key,
+        "prepare",
+        _feed_key_prepare,
+        "make the next signing key, beside the one in use",
+        "Make the next signing key, unless it is there. Give the gateways both verify keys (show) before you switch.",
+    )
+    _add(
+        key,
+        "switch",
+        _feed_key_switch,
+        "let the next signing key be the one in use",
+        "Let the next signing key be the one in use, and forget the one before. Reload the feed after it, then give "
+        "the gateways the new verify key alone.",
+    )
+
+
 def _add_credential(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     credential = actions.add_parser("credential", help="credentials of operators and gateways").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
@@ -157,6 +197,45 @@ def _serve(options: argparse.Namespace) -> int:
     from .server import serve
 
     serve(_with_options(_settings(options), options))
+    return 0
+
+
+def _feed(options: argparse.Namespace) -> int:
+    from .feed.server import serve
+
+    serve(_settings(options))
+    return 0
+
+
+def _feed_key_create(options: argparse.Namespace) -> int:
+    from .feed import keys
+
+    path = _settings(options).feed.signing_key
+    print(f"{path}: {'created' if keys.create(path) else 'nothing to do'}")
+    return 0
+
+
+def _feed_key_show(options: argparse.Namespace) -> int:
+    from .feed import keys
+
+    for verify_key in keys.verify_keys(_settings(options).feed.signing_key):
+        print(verify_key.text)
+    return 0
+
+
+def _feed_key_prepare(options: argparse.Namespace) -> int:
+    from .feed import keys
+
+    path = _settings(options).feed.signing_key
+    print(f"the next key is {'made' if keys.prepare(path) else 'there already'}; give the gateways both (show)")
+    return 0
+
+
+def _feed_key_switch(options: argparse.Namespace) -> int:
+    from .feed import keys
+
+    keys.switch(_settings(options).feed.signing_key)
+    print("the next key is in use once the feed is reloaded: systemctl reload lethe-feed")
     return 0
 
 

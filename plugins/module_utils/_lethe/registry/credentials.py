@@ -71,6 +71,12 @@ def labels(tx: Transaction) -> list[tuple[str, str]]:
     return sorted((row.kind, row.label) for row in tx.connection.execute(query))
 
 
+def of_gateways(tx: Transaction) -> set[bytes]:
+    """The gateways' credentials, as the keyed hashes that are stored."""
+    query = select(credentials.c.credential).where(credentials.c.label.is_not(None), credentials.c.kind == GATEWAY)
+    return set(tx.connection.execute(query).scalars())
+
+
 def authenticate(tx: Transaction, token: str) -> Credential:
     """Whose token it is. Raises NotAuthenticated."""
     kind, secret = parse_token(token)

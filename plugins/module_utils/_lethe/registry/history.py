@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, select, update
 
 from ..wireguard.keys import PublicKey
+from . import reports
 from .schema import accounts, changes, credentials, history, outbox, registrations, resting
 from .settings import DAY
 from .store import Transaction
@@ -61,7 +62,7 @@ def begin_epoch(tx: Transaction) -> str:
 
 def prune(tx: Transaction) -> int:
     """Forget what need not be known any more: changes beyond the retention (with them tombstones), addresses
-    that have rested, accounts that were closed. Returns how many rows went.
+    that have rested, accounts that were closed, reports of gateways that left. Returns how many rows went.
     """
     before = tx.now - tx.settings.change_retention
     closed_until = before // DAY - 1  # days that were over by then
@@ -72,7 +73,7 @@ def prune(tx: Transaction) -> int:
         delete(credentials).where(credentials.c.account.in_(forgotten)),
         delete(accounts).where(accounts.c.closed_day <= closed_until),
     )
-    return sum(tx.connection.execute(statement).rowcount for statement in statements)
+    return sum(tx.connection.execute(statement).rowcount for statement in statements) + reports.forget_withdrawn(tx)
 
 
 def _first_kept(tx: Transaction, before: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -130,4 +131,30 @@ outbox = Table(
     Column("public_key", LargeBinary, nullable=False, index=True),
     Column("kind", SmallInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
+)
+
+# What each gateway said last, for each of its interfaces: numbers about its peers, none about anybody.
+reports = Table(
+    "reports",
+    metadata,
+    Column("label", Text, primary_key=True),  # of the gateway's credential
+    Column("interface", Text, primary_key=True),
+    Column("epoch", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("peers", Integer, nullable=False),
+    Column("oldest_endpoint", Float),  # seconds
+    Column("drift", BigInteger, nullable=False),  # peers that had to be put right
+    Column("version", Text, nullable=False),  # of Lethe
+    Column("at", BigInteger, nullable=False),  # seconds since 1970
+    sqlite_with_rowid=False,
+)
+
+# A view: the registrations of active accounts, without whose they are. The feed reads nothing else of them.
+feed_peers = Table(
+    "feed_peers",
+    MetaData(),
+    Column("public_key", LargeBinary),
+    Column("ipv4", BigInteger),
+    Column("ipv6", LargeBinary),
+    Column("preshared_key", LargeBinary),
 )

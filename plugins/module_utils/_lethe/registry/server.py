@@ -11,8 +11,9 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TextIO
 
 import uvicorn
@@ -44,7 +45,7 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again. ``log``: standard output, or a
     test's. Raises InvalidValue and DatabaseUnusable.
     """
-    _refuse_open_http(settings.server)
+    refuse_open_http(settings.server)
     with ExitStack() as stack:
         tls = Tls(settings.server) if settings.server.tls_certificate else None
         environment = Environment.of(settings, Vault.from_file(settings.secrets_file))
@@ -55,7 +56,7 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
         stack.enter_context(serving.serving(store.engine))
         service = Service.over(store)
         stack.callback(service.close)
-        sockets = _listen(stack, settings.server)
+        sockets = listen(stack, settings.server)
         logs.begin(log)
         stack.enter_context(_background(store, service))
         loop = uvloop.new_event_loop()
@@ -67,10 +68,15 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
 
 async def _serve(service: Service, settings: ServerSettings, sockets: list[socket.socket], tls: Tls | None) -> None:
     apart = len(sockets) > 1
-    api = observed(application(service, with_metrics=not apart), service)
+    api = observed(application(service, with_metrics=not apart), service.metrics)
     servers = [HttpServer(api, sockets[0], settings, tls)]
     if apart:
-        servers.append(HttpServer(observed(metrics_application(service), service), sockets[1], settings, None))
+        servers.append(HttpServer(observed(metrics_application(service), service.metrics), sockets[1], settings, None))
+    await run(servers, partial(reload_certificate, tls), lambda: None)
+
+
+async def run(servers: list[HttpServer], reload: Callable[[], None], stopping: Callable[[], None]) -> None:
+    """Until a signal says to stop: the first server is the one that counts, the second has the metrics."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -78,17 +84,16 @@ async def _serve(service: Service, settings: ServerSettings, sockets: list[socke
         systemd.notify("STOPPING=1")
         for server in servers:
             server.should_exit = True
+        stopping()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     running = asyncio.gather(*(server.serve() for server in servers))
     while not all(server.started for server in servers) and not running.done():
         await asyncio.sleep(0.01)
-    scheme = "https" if tls else "http"
-    _log.info("serving %s on port %d", scheme, sockets[0].getsockname()[1])
-    if apart:
-        _log.info("serving metrics on port %d", sockets[1].getsockname()[1])
+    for server, what in zip(servers, ("https" if servers[0].tls else "http", "metrics"), strict=False):
+        _log.info("serving %s on port %d", what, server.port)
     # What is there now stays; looking through it again and again for garbage would hold up requests.
     gc.collect()
     gc.freeze()
@@ -99,11 +104,18 @@ async def _serve(service: Service, settings: ServerSettings, sockets: list[socke
 class HttpServer(uvicorn.Server):
     """uvicorn on one socket, with our bounds, without its logs and signals."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, settings: ServerSettings, tls: Tls | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        settings: ServerSettings,
+        tls: Tls | None,
+        protocol: type[BoundedProtocol] = BoundedProtocol,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -117,6 +129,11 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._listening = listening
+        self.tls = tls
+
+    @property
+    def port(self) -> int:
+        return int(self._listening.getsockname()[1])
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super().serve(sockets or [self._listening])
@@ -136,7 +153,7 @@ def _background(store: Store, service: Service) -> Iterator[None]:
         yield
 
 
-def _reload(tls: Tls | None) -> None:
+def reload_certificate(tls: Tls | None) -> None:
     if tls is None:
         return
     try:
@@ -147,15 +164,15 @@ def _reload(tls: Tls | None) -> None:
         _log.info("the certificate was read again")
 
 
-def _refuse_open_http(settings: ServerSettings) -> None:
+def refuse_open_http(settings: ServerSettings) -> None:
     """Credentials and preshared keys must not cross a network in the clear by mistake."""
     if settings.tls_certificate or settings.trusted_proxies or _is_loopback(settings.host):
         return
     raise InvalidValue(
-        "server.tls_certificate",
+        f"{settings.name}.tls_certificate",
         "is missing, and the registry would listen beyond this host",
-        "give a certificate and its key; or name in server.trusted_proxies the proxy in front that has them; "
-        "or let server.host be 127.0.0.1",
+        f"give a certificate and its key; or name in {settings.name}.trusted_proxies the proxy in front that has them; "
+        f"or let {settings.name}.host be 127.0.0.1",
     )
 
 
@@ -166,11 +183,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(stack: ExitStack, settings: ServerSettings) -> list[socket.socket]:
-    """The API's socket, and that of the metrics if they have one."""
-    wanted = [("", settings.host, settings.port)]
+def listen(stack: ExitStack, settings: ServerSettings) -> list[socket.socket]:
+    """The server's socket, and that of the metrics if they have one."""
+    wanted = [(f"{settings.name}.", settings.host, settings.port)]
     if settings.metrics_port >= 0:
-        wanted.append(("metrics_", settings.metrics_host, settings.metrics_port))
+        wanted.append((f"{settings.name}.metrics_", settings.metrics_host, settings.metrics_port))
     return [stack.enter_context(_bound(*each)) for each in wanted]
 
 
@@ -182,7 +199,7 @@ def _bound(prefix: str, host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise InvalidValue(
-            f"server.{prefix}host", f"is not usable: {error.strerror}", "give an address of this host"
+            f"{prefix}host", f"is not usable: {error.strerror}", "give an address of this host"
         ) from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -194,7 +211,7 @@ def _bound(prefix: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise InvalidValue(
-            f"server.{prefix}port",
+            f"{prefix}port",
             f"cannot be listened on: {error.strerror}",
             f"see who does with: ss -tlnp sport = :{port}",
         ) from None

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from .errors import DatabaseUnusable
 
-_STOP = "stop every process that uses it first: systemctl stop lethe-registry"
+_STOP = "stop every process that uses it first: systemctl stop lethe-registry lethe-feed"
 _SESSIONS = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"

@@ -11,18 +11,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..wireguard.errors import InvalidValue
 
 DAY = 86_400  # seconds
 
 S = TypeVar("S")
+L = TypeVar("L", bound="ServerSettings")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """How the HTTP server listens, and whom it believes; the object ``server`` in the file."""
+
+    name: ClassVar[str] = "server"  # of the object
 
     host: str = "127.0.0.1"  # an address of this host; "::" and "0.0.0.0": all
     port: int = 8443  # 0: any free one
@@ -58,9 +61,35 @@ class ServerSettings:
             raise InvalidValue(missing, f"is missing, and {given} is there", "give both, or neither")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> ServerSettings:
+    def from_mapping(cls: type[L], values: object) -> L:
+        """Raises InvalidValue, which names the object and the field."""
+        if not isinstance(values, Mapping):
+            raise InvalidValue(cls.name, "is not an object", "write one object with the server's settings")
+        try:
+            return _checked(cls, values)
+        except InvalidValue as error:
+            raise error.inside(cls.name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings(ServerSettings):
+    """The same of the feed, a server of its own; the object ``feed`` in the file."""
+
+    name: ClassVar[str] = "feed"
+
+    port: int = 8444
+    gateway_rate: str = "120/minute"
+    database: str = ""  # the same database as another user (PostgreSQL), who need not see accounts; empty: as the API
+    signing_key: str = "/var/lib/lethe/feed.key"  # made by: lethe registry feed-key create
+    heartbeat: int = 10  # seconds of silence after which gateways are told that nothing has changed
+    streams: int = 2000  # connections that follow changes at once
+    backlog: int = 4 << 20  # bytes that a stream may be behind before it is cut off
+
+    def __post_init__(self) -> None:
         """Raises InvalidValue."""
-        return _checked(cls, values)
+        ServerSettings.__post_init__(self)
+        for name, least, most in (("heartbeat", 1, 60), ("streams", 1, 100_000), ("backlog", 1 << 16, 1 << 28)):
+            _check_bounds(self, name, least, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +108,7 @@ class Settings:
     address_rest_days: int = 7  # days before a released address can be drawn again
     change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
     server: ServerSettings = field(default_factory=ServerSettings)
+    feed: FeedSettings = field(default_factory=FeedSettings)
 
     def __post_init__(self) -> None:
         """Raises InvalidValue."""
@@ -91,22 +121,15 @@ class Settings:
             ("address_rest_days", 0, 365),
             ("change_retention", 60, 30 * DAY),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise InvalidValue(name, "is not a number in its bounds", f"give a whole number from {least} to {most}")
+            _check_bounds(self, name, least, most)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
         """Settings from a mapping; what is not named keeps its default. Raises InvalidValue."""
         values = dict(values)
-        server = values.pop("server", {})
-        if not isinstance(server, Mapping):
-            raise InvalidValue("server", "is not an object", "write one object with the server's settings")
-        try:
-            listening = ServerSettings.from_mapping(server)
-        except InvalidValue as error:
-            raise error.inside("server") from None
-        return dataclasses.replace(_checked(cls, values), server=listening)
+        server = ServerSettings.from_mapping(values.pop(ServerSettings.name, {}))
+        feed = FeedSettings.from_mapping(values.pop(FeedSettings.name, {}))
+        return dataclasses.replace(_checked(cls, values), server=server, feed=feed)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Settings:
@@ -123,6 +146,12 @@ class Settings:
             return cls.from_mapping(values)
         except InvalidValue as error:
             raise error.inside(f"{path}") from None
+
+
+def _check_bounds(settings: object, name: str, least: int, most: int) -> None:
+    value = getattr(settings, name)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidValue(name, "is not a number in its bounds", f"give a whole number from {least} to {most}")
 
 
 def _checked(cls: type[S], values: Mapping[str, Any]) -> S:

@@ -33,7 +33,7 @@ class Tls:
             except OSError as error:  # ssl.SSLError is one
                 reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
                 raise InvalidValue(
-                    "server.tls_certificate",
+                    f"{self._settings.name}.tls_certificate",
                     f"or its tls_key cannot be used: {reason}",
                     f"see whether {certificate} holds the chain, {key} its key without a password, "
                     "and the service's user may read both",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import repeat
 from typing import TypeVar
 
 from .addresses import AllowedIPs
@@ -113,12 +112,6 @@ class MemoryDevice:
 
     def _put(self, peer: Peer) -> None:
         if peer.public_key == self._settings.public_key:
-            return
-        nests = peer.allowed_ips.nests()
-        if peer.public_key not in self.peers and self._owners.keys().isdisjoint(nests):
-            # As nearly all are: a simulated gateway is filled by the million.
-            self.peers[peer.public_key] = PeerState(*peer, 0, 0, 0)
-            self._owners.update(zip(nests, repeat(peer.public_key)))
             return
         state = self.peers.get(peer.public_key) or PeerState(
             peer.public_key, peer.preshared_key, 0, AllowedIPs(), None, 0, 0, 0

@@ -28,8 +28,8 @@ from .peers import Configuration, Peer
 
 MAGIC = b"LETHEPP1"
 _HEADER = struct.Struct(">8sII")
-_PRESHARED_KEY, _IPV4, _IPV6 = 1, 2, 4
-_ALL = _PRESHARED_KEY | _IPV4 | _IPV6
+PRESHARED_KEY, IPV4, IPV6 = 1, 2, 4
+_ALL = PRESHARED_KEY | IPV4 | IPV6
 
 
 class _Part(NamedTuple):
@@ -43,9 +43,9 @@ class _Part(NamedTuple):
 
 # A configuration (peers.py) is the preshared key, the keepalive, the allowed IPs.
 _PARTS = (
-    _Part(_PRESHARED_KEY, KEY_BYTES, b"", NO_PRESHARED_KEY),
-    _Part(_IPV4, 4, AllowedIP(bytes(4), 32).kernel_bytes[:-4], b""),
-    _Part(_IPV6, 16, AllowedIP(bytes(16), 128).kernel_bytes[:-16], b""),
+    _Part(PRESHARED_KEY, KEY_BYTES, b"", NO_PRESHARED_KEY),
+    _Part(IPV4, 4, AllowedIP(bytes(4), 32).kernel_bytes[:-4], b""),
+    _Part(IPV6, 16, AllowedIP(bytes(16), 128).kernel_bytes[:-16], b""),
 )
 _NO_KEEPALIVE = bytes(2)
 
@@ -108,7 +108,7 @@ class PackedPeers(ConfiguredPeers):
         if len(self.configurations) != count:
             raise InvalidValue(field, "has a public key twice", "list each peer once")
         for part, start in starts.items():
-            if part.bit != _PRESHARED_KEY and len(set(column(start, part.size))) != count:
+            if part.bit != PRESHARED_KEY and len(set(column(start, part.size))) != count:
                 raise InvalidValue(field, "has an address twice", "give each address to one peer")
 
 
@@ -120,7 +120,7 @@ def _configurations(given: Mapping[_Part, Iterator[bytes]]) -> Iterator[bytes]:
             pieces += [part.before, given[part]]
         else:
             pieces.append(part.otherwise)
-        if part.bit == _PRESHARED_KEY:
+        if part.bit == PRESHARED_KEY:
             pieces.append(_NO_KEEPALIVE)
     merged: list[bytes | Iterator[bytes]] = []
     for piece in pieces:
@@ -156,9 +156,9 @@ def record(peer: Peer, field: str) -> tuple[int, bytes]:
     """What a peer's record has, and the record. Raises InvalidValue, which names ``field``, if it does not fit."""
     ips = {len(ip.address): ip for ip in peer.allowed_ips.ips()}
     row = {
-        _PRESHARED_KEY: bytes(peer.preshared_key) if peer.preshared_key != NO_PRESHARED_KEY else None,
-        _IPV4: ips[4].address if 4 in ips else None,
-        _IPV6: ips[16].address if 16 in ips else None,
+        PRESHARED_KEY: bytes(peer.preshared_key) if peer.preshared_key != NO_PRESHARED_KEY else None,
+        IPV4: ips[4].address if 4 in ips else None,
+        IPV6: ips[16].address if 16 in ips else None,
     }
     hosts = all(ip.prefix == 8 * size for size, ip in ips.items())
     if not hosts or peer.persistent_keepalive or peer.endpoint or len(ips) != len(peer.allowed_ips.nests()):

@@ -107,3 +107,16 @@ def test_the_status_is_in_numbers(site: Site) -> None:
     assert status["pools"]["ipv4"]["size"] == 2**24 - 2
     assert status["pools"]["ipv4"]["used"] == 3
     assert status["pools"]["ipv6"]["free"] == 2**80 - 1 - 2
+
+
+def test_operators_see_all_gateways(site: Site) -> None:
+    site.gateway("gateway two")
+    site.gateway("gateway one")
+    said = site.operator().get("/v1/gateways").json()
+    position = site.registry.position()
+    assert (said["epoch"], said["revision"]) == (position.epoch, 0)
+    assert said["gateways"] == [
+        {"label": label, "age": None, "version": None, "interfaces": []} for label in ("gateway one", "gateway two")
+    ]
+    assert site.gateway().get("/v1/gateways").status_code == 403
+    assert site.client().get("/v1/gateways").status_code == 403

@@ -234,8 +234,6 @@ def test_preshared_keys_of_another_vault_are_the_operators_matter(serve: Serve) 
 
 
 def test_too_many_requests_at_once_are_turned_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.api import observer
-
-    monkeypatch.setattr(observer, "_AT_ONCE", 0)
+    monkeypatch.setattr(site.server.config.app, "_at_once", 0)
     refused = site.caller().get("/healthz")
     assert (refused.status_code, slug(refused)) == (503, "too-busy")

@@ -24,10 +24,11 @@ from . import problems
 from .clients import router as clients
 from .gateways import router as gateways
 from .health import health, metrics
+from .metrics import RequestMetrics
 from .observer import Observer
 from .operators import router as operators
 from .problems import DatabaseAway
-from .service import Service
+from .service import Backend, Service
 
 _DESCRIPTION = """\
 The central inventory of keys and tunnel addresses of a fleet of WireGuard gateways.
@@ -44,6 +45,7 @@ The central inventory of keys and tunnel addresses of a fleet of WireGuard gatew
 """
 
 
+_AT_ONCE = 1000  # requests
 _TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 _ERRORS = (Refused, RequestValidationError, HTTPException, SQLAlchemyError, DatabaseUnusable, Exception)
 
@@ -77,6 +79,11 @@ def application(service: Service | None, *, with_metrics: bool = True) -> FastAP
 
 def metrics_application(service: Service) -> FastAPI:
     """/metrics, /healthz and /readyz alone, for an address of their own."""
+    return application_of(service, health, metrics)
+
+
+def application_of(service: Backend, *routers: APIRouter) -> FastAPI:
+    """These routes alone, which do not describe themselves."""
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,
@@ -84,12 +91,13 @@ def metrics_application(service: Service) -> FastAPI:
         exception_handlers=dict.fromkeys(_ERRORS, _answer),
     )
     app.state.service = service
-    _include(app, health, metrics)
+    _include(app, *routers)
     return app
 
 
-def observed(app: FastAPI, service: Service) -> ASGIApp:
-    return Observer(app, service.metrics)
+def observed(app: FastAPI, metrics: RequestMetrics, at_once: int = _AT_ONCE) -> ASGIApp:
+    """``at_once``: requests."""
+    return Observer(app, metrics, at_once)
 
 
 def _include(app: FastAPI, *routers: APIRouter) -> None:

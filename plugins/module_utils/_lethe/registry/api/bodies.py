@@ -8,7 +8,7 @@ in the logs of proxies.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,10 +26,13 @@ from pydantic_core import PydanticCustomError
 
 from ...wireguard.errors import InvalidValue
 from ...wireguard.keys import PublicKey
-from .. import accounts, credentials, registrations
+from .. import accounts, credentials, registrations, reports
+from ..history import Position
 
 _DAY_ZERO = datetime.date(1970, 1, 1)
 _MOST_DEVICES = 1000
+_MOST_INTERFACES = 64  # of one gateway
+_LARGEST = 2**63 - 1  # what both databases can hold
 _KEY_SCHEMA = {
     "type": "string",
     "minLength": 44,
@@ -195,6 +198,74 @@ class StatusAnswer(BaseModel):
     resting: int = Field(description="Released addresses that cannot be drawn yet.")
     waiting_changes: int = Field(description="Changes that wait for their revision (PostgreSQL).")
     pools: dict[str, PoolAnswer] = Field(description="By family: `ipv4`, `ipv6`.")
+
+
+class InterfaceAnswer(BaseModel):
+    interface: str
+    epoch: str = Field(description="The epoch of what the kernel has.")
+    revision: int = Field(description="The revision of what the kernel has.")
+    behind: int | None = Field(description="Changes that it lacks; null in another epoch: it takes a snapshot.")
+    peers: int
+    oldest_endpoint: float | None = Field(
+        description="Seconds since the last handshake of the peer whose endpoint is the oldest; null without any."
+    )
+    drift: int = Field(description="Peers that had to be put right since the agent started.")
+
+
+class GatewayAnswer(BaseModel):
+    label: str = Field(description="What people call its credential.")
+    age: int | None = Field(description="Seconds since it reported; null if it never has.")
+    version: str | None = Field(description="Of Lethe, on the gateway.")
+    interfaces: list[InterfaceAnswer]
+
+
+class GatewaysAnswer(BaseModel):
+    epoch: str = Field(description="The registry's epoch.")
+    revision: int = Field(description="The number of the latest change.")
+    gateways: list[GatewayAnswer]
+
+    @classmethod
+    def of(cls, position: Position, gateways: Iterable[reports.Gateway], now: int) -> GatewaysAnswer:
+        """``now``: seconds since 1970."""
+
+        def interface(one: reports.InterfaceReport) -> InterfaceAnswer:
+            behind = max(0, position.revision - one.revision) if one.epoch == position.epoch else None
+            return InterfaceAnswer(**one._asdict(), behind=behind)
+
+        return cls(
+            epoch=position.epoch,
+            revision=position.revision,
+            gateways=[
+                GatewayAnswer(
+                    label=label,
+                    age=None if report is None else max(0, now - report.at),
+                    version=None if report is None else report.version,
+                    interfaces=[] if report is None else [interface(one) for one in report.interfaces],
+                )
+                for label, report in gateways
+            ],
+        )
+
+
+class InterfaceReportBody(BaseModel):
+    """What is not known in a report is ignored: a gateway may have a later version than the registry."""
+
+    interface: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_=+.-]{1,15}$")]
+    epoch: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{32}$")]
+    revision: Annotated[StrictInt, Field(ge=0, le=_LARGEST)]
+    peers: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+    oldest_endpoint: Annotated[float, Field(ge=0, le=_LARGEST)] | None
+    drift: Annotated[StrictInt, Field(ge=0, le=_LARGEST)]
+
+
+class ReportBody(BaseModel):
+    interfaces: Annotated[list[InterfaceReportBody], Field(max_length=_MOST_INTERFACES)]
+    version: Annotated[StrictStr, Field(pattern=r"^[0-9a-zA-Z.+-]{1,32}$")]
+
+    def report(self, now: int) -> reports.Report:
+        """``now``: seconds since 1970."""
+        by_name = {each.interface: reports.InterfaceReport(**each.model_dump()) for each in self.interfaces}
+        return reports.Report(tuple(by_name.values()), self.version, now)
 
 
 class Health(BaseModel):

@@ -19,7 +19,7 @@ from ..accounts import Account
 from ..credentials import Credential
 from ..errors import NotAllowed, NotAuthenticated, Refused
 from ..store import Transaction, UseCase
-from .service import Service, service_of
+from .service import Backend, backend_of
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Caller:
 
     kind = ""  # of credential
 
-    def __init__(self, service: Service, token: str, peer: str) -> None:
+    def __init__(self, service: Backend, token: str, peer: str) -> None:
         """``peer``: the client's address, for the rates only. Raises NotAuthenticated, RateLimited."""
         self.service = service
         self._token = token
@@ -41,8 +41,8 @@ class Caller:
         except NotAuthenticated:
             service.rates.refused(None, peer)
             raise
-        self._hash = service.store.environment.vault.token_hash(secret)
-        service.rates.admit(claimed, self._hash, peer)
+        self.credential = service.store.environment.vault.token_hash(secret)
+        service.rates.admit(claimed, self.credential, peer)
 
     async def write(self, work: Callable[[Transaction, Credential], T]) -> T:
         return await self.judged(self.service.write(self.authenticated(work)))
@@ -60,12 +60,12 @@ class Caller:
         try:
             result = await outcome
         except NotAuthenticated:
-            rates.refused(self._hash, self._peer)
+            rates.refused(self.credential, self._peer)
             raise
         except Refused:
-            rates.accepted(self._hash)
+            rates.accepted(self.credential)
             raise
-        rates.accepted(self._hash)
+        rates.accepted(self.credential)
         return result
 
 
@@ -124,7 +124,7 @@ class _Bearer(SecurityBase, Generic[C]):
         self.scheme_name = caller.kind
 
     async def __call__(self, request: Request) -> C:
-        service = service_of(request)
+        service = backend_of(request)
         peer = request.client.host if request.client else ""
         scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
         if scheme.lower() != "bearer":
@@ -142,5 +142,5 @@ Operator = Annotated[
 ]
 Gateway = Annotated[
     GatewayCaller,
-    Depends(_Bearer(GatewayCaller, "A gateway's credential: it can read the peers, and nothing else.")),
+    Depends(_Bearer(GatewayCaller, "A gateway's credential: it can read the peers, and say what it applied.")),
 ]

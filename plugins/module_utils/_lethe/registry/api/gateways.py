@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from ..errors import NotAllowed, NotAuthenticated
 from . import export
 from .caller import Gateway
 from .problems import DatabaseAway, RateLimited, TooBusy, documented
+from .service import service_of
 
 router = APIRouter(prefix="/v1", tags=["gateway"])
 
@@ -32,9 +33,9 @@ router = APIRouter(prefix="/v1", tags=["gateway"])
         **documented(NotAuthenticated, NotAllowed, RateLimited, DatabaseAway, TooBusy),
     },
 )
-async def peers(gateway: Gateway) -> StreamingResponse:
+async def peers(request: Request, gateway: Gateway) -> StreamingResponse:
     """All peers that gateways should have, as they are at one revision, as JSON lines."""
-    running = export.Export(gateway.service, gateway.authenticated(lambda *_: None))
+    running = export.Export(service_of(request), gateway.authenticated(lambda *_: None))
     try:
         return export.ExportResponse(running, await gateway.judged(running.position()))
     except BaseException:

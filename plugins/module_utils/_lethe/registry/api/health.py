@@ -14,7 +14,7 @@ from ..errors import DatabaseUnusable
 from .bodies import Health
 from .metrics import CONTENT_TYPE
 from .problems import DatabaseAway, TooBusy, documented
-from .service import Service, service_of
+from .service import Service, backend_of, service_of
 
 health = APIRouter(tags=["health"])
 metrics = APIRouter(tags=["health"])
@@ -30,7 +30,7 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> Health:
     """The database answers, and has the schema of this version."""
     try:
-        ready = await service_of(request).is_ready()
+        ready = await backend_of(request).is_ready()
     except (SQLAlchemyError, asyncio.TimeoutError):
         raise DatabaseAway from None
     if not ready:

@@ -28,24 +28,36 @@ _SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _PREFIX = "lethe_registry"
 
 
-class Metrics:
-    """Of one process."""
+class RequestMetrics:
+    """Of the requests to one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
         # When the first request of a kind came is nobody's business.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         self._requests = Counter(
-            f"{_PREFIX}_requests", "Requests answered.", ("route", "method", "status"), registry=self._process
+            f"{prefix}_requests", "Requests answered.", ("route", "method", "status"), registry=self._process
         )
         self._seconds = Histogram(
-            f"{_PREFIX}_request_seconds",
+            f"{prefix}_request_seconds",
             "Time until a request was answered.",
             ("route", "method"),
             registry=self._process,
             buckets=_SECONDS,
         )
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered; ``route`` is a template, never a path."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route, method).observe(seconds)
+
+
+class Metrics(RequestMetrics):
+    """Of one process that serves the API."""
+
+    def __init__(self) -> None:
+        super().__init__(_PREFIX)
         self._removed = Counter(
             f"{_PREFIX}_housekeeping_removed",
             "Keys removed because they expired or their grace period ended.",
@@ -54,11 +66,6 @@ class Metrics:
         self._tidied = Gauge(
             f"{_PREFIX}_housekeeping_timestamp_seconds", "When housekeeping last succeeded.", registry=self._process
         )
-
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is a template, never a path."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route, method).observe(seconds)
 
     def tidied(self, removed: int) -> None:
         """Housekeeping has removed so many keys."""

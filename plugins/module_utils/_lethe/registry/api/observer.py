@@ -19,10 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ...wireguard.errors import LetheError
 from ..errors import Refused
 from . import problems
-from .metrics import Metrics
+from .metrics import RequestMetrics
 from .problems import BodyTooLarge, InternalError, TooBusy
 
-_AT_ONCE = 1000  # requests; more are turned away: a queue that only grows helps nobody
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _NO_ROUTE = "none"
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -34,9 +33,11 @@ _log = logging.getLogger(__name__)
 class Observer:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, at_once: int) -> None:
+        """``at_once``: requests; more are turned away: a queue that only grows helps nobody."""
         self._app = app
         self._metrics = metrics
+        self._at_once = at_once
         self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +50,7 @@ class Observer:
         answer = _Answer(send, request_id)
         self._in_hand += 1
         try:
-            if self._in_hand > _AT_ONCE:
+            if self._in_hand > self._at_once:
                 await answer.refuse(TooBusy(), scope, receive)
             elif _content_length(scope) > BodyTooLarge.limit:
                 await answer.refuse(BodyTooLarge(), scope, receive)

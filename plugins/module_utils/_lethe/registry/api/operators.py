@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from .. import accounts, credentials, registrations
+from .. import accounts, credentials, history, registrations, reports
 from ..accounts import Account
 from ..credentials import Credential
 from ..errors import AccountUnknown, ClosedAccount, NotAllowed, NotAuthenticated, SuspendedAccount
@@ -21,6 +21,7 @@ from .bodies import (
     Changed,
     ChangedAccountAnswer,
     CredentialsAnswer,
+    GatewaysAnswer,
     KeyBody,
     NewAccountBody,
     StaffBody,
@@ -30,6 +31,7 @@ from .bodies import (
 )
 from .caller import Operator, OperatorCaller
 from .problems import BodyTooLarge, DatabaseAway, Invalid, RateLimited, TooBusy, documented
+from .service import service_of
 
 _ANY = (NotAuthenticated, NotAllowed, RateLimited, DatabaseAway, TooBusy)
 _WITH_BODY = (*_ANY, Invalid, BodyTooLarge)
@@ -111,11 +113,23 @@ async def revoke(body: KeyBody, operator: Operator) -> Changed:
 
 
 @router.get("/status", responses=documented(*_ANY))
-async def status(operator: Operator) -> StatusAnswer:
+async def status(request: Request, operator: Operator) -> StatusAnswer:
     """The registry in numbers. In a very large one the counts may be some seconds old."""
-    service = operator.service
+    service = service_of(request)
     position, figures = await operator.read(lambda tx, _: service.standing(tx))
     return StatusAnswer.model_validate({**position._asdict(), **figures.as_dict()})
+
+
+@router.get("/gateways", responses=documented(*_ANY))
+async def gateways(operator: Operator) -> GatewaysAnswer:
+    """How far each gateway has followed, as it reported last. One that has a credential and has not reported is
+    among them.
+    """
+
+    def look(tx: Transaction, _: Credential) -> GatewaysAnswer:
+        return GatewaysAnswer.of(history.position(tx), reports.gateways(tx), tx.now)
+
+    return await operator.read(look)
 
 
 @router.get("/credentials", responses=documented(*_ANY))

@@ -37,13 +37,9 @@ class Rates:
         """Raises InvalidValue."""
         self._clock = clock
         self._limiter = FixedWindowRateLimiter(_Windows(clock))
-        self._by_kind = {
-            "client": _rate("client_rate", settings.client_rate),
-            "operator": _rate("operator_rate", settings.operator_rate),
-            "gateway": _rate("gateway_rate", settings.gateway_rate),
-        }
-        self._stranger = _rate("stranger_rate", settings.stranger_rate)
-        self._strangers = _rate("strangers_rate", settings.strangers_rate)
+        self._by_kind = {kind: _rate(settings, f"{kind}_rate") for kind in ("client", "operator", "gateway")}
+        self._stranger = _rate(settings, "stranger_rate")
+        self._strangers = _rate(settings, "strangers_rate")
         self._known: dict[bytes, None] = {}
         self._peer_key = b""
         self._peer_key_until = -math.inf
@@ -91,11 +87,11 @@ class Rates:
         return hashlib.blake2b(site, key=self._peer_key, digest_size=16).hexdigest()
 
 
-def _rate(name: str, text: str) -> RateLimitItem:
+def _rate(settings: ServerSettings, name: str) -> RateLimitItem:
     try:
-        return parse(text)
+        return parse(getattr(settings, name))
     except ValueError:
-        raise InvalidValue(f"server.{name}", "is not a rate", 'write it like "60/minute"') from None
+        raise InvalidValue(f"{settings.name}.{name}", "is not a rate", 'write it like "60/minute"') from None
 
 
 class _Windows(Storage):

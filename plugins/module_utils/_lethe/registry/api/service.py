@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every request needs: the store, and what is kept about requests."""
+"""What every request needs: the store, off the event loop, and what is kept about requests."""
 
 from __future__ import annotations
 
@@ -27,23 +27,15 @@ _READERS = 6  # threads; with the writers and the sequencer they fit into Postgr
 _READY_WITHIN = 5.0  # seconds that the database may take to answer
 
 
-@dataclass(frozen=True)
-class Service:
-    """Belongs to one event loop."""
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What each of the registry's servers has. Belongs to one event loop."""
 
     store: Store
     rates: Rates
-    metrics: Metrics
-    counter: Counter = field(default_factory=Counter)
     readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_READERS, thread_name_prefix="registry-reader")
     )
-    exports: set[object] = field(default_factory=set)  # peers files on their way
-
-    @classmethod
-    def over(cls, store: Store) -> Service:
-        """Raises InvalidValue."""
-        return cls(store, Rates(store.environment.settings.server), Metrics())
 
     async def write(self, use_case: UseCase[T]) -> T:
         """The use case's result, once it is durable."""
@@ -55,10 +47,6 @@ class Service:
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.readers, work)
 
-    def standing(self, tx: Transaction) -> tuple[Position, Figures]:
-        """Where the registry stands, in numbers."""
-        return history.position(tx), self.counter.figures(tx)
-
     async def is_ready(self) -> bool:
         """Whether the database answers and has this version's schema."""
         looking = self.in_thread(partial(migrations.is_current, self.store.engine))
@@ -67,6 +55,28 @@ class Service:
     def close(self) -> None:
         """Let the threads end. The store stays open: it is its opener's."""
         self.readers.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service(Backend):
+    """The API's."""
+
+    metrics: Metrics
+    counter: Counter = field(default_factory=Counter)
+    exports: set[object] = field(default_factory=set)  # peers files on their way
+
+    @classmethod
+    def over(cls, store: Store) -> Service:
+        """Raises InvalidValue."""
+        return cls(store=store, rates=Rates(store.environment.settings.server), metrics=Metrics())
+
+    def standing(self, tx: Transaction) -> tuple[Position, Figures]:
+        """Where the registry stands, in numbers."""
+        return history.position(tx), self.counter.figures(tx)
+
+
+def backend_of(request: Request) -> Backend:
+    return cast(Backend, request.app.state.service)
 
 
 def service_of(request: Request) -> Service:

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the feed reads of the database: where the history stands, what leads on from there, all peers.
+
+It looks at the view ``feed_peers``, in which there are no accounts. Within a batch, and within a snapshot, keys are
+in their own order: which came with which, and when, is nobody's business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, select
+
+from ...feed.batch import MOST_CHANGES, Batch
+from ...feed.position import Position
+from ...feed.snapshot import Snapshot
+from ...wireguard import packed
+from ...wireguard.addresses import AllowedIP, AllowedIPs
+from ...wireguard.bulk import collection_paused
+from ...wireguard.keys import NO_PRESHARED_KEY, PublicKey
+from ...wireguard.peers import Peer
+from ..errors import Refused
+from ..history import changes_after
+from ..history import position as history_position
+from ..schema import feed_peers, history, outbox
+from ..store import REMOVED, Transaction
+
+_ROWS = 5000  # of a snapshot, read at once
+
+_POSITION = select(history.c.epoch, history.c.revision)
+_WAITING = select(func.count()).select_from(outbox)
+_PEERS = select(feed_peers).where(feed_peers.c.public_key.in_(bindparam("keys", expanding=True)))
+_ALL = select(feed_peers).order_by(feed_peers.c.public_key).execution_options(yield_per=_ROWS)
+
+
+class PositionGone(Refused):
+    slug, title, status = "position-gone", "The feed cannot go on from there", 410
+    detail = "the epoch is another one, or the revision is not known or not retained any more; take a snapshot"
+
+
+def position(tx: Transaction) -> Position:
+    """Where the history stands."""
+    return Position(*tx.connection.execute(_POSITION).one())
+
+
+def settled(tx: Transaction) -> Position:
+    """Where the history will stand once all that is committed has its revision (PostgreSQL)."""
+    epoch, revision = position(tx)
+    waiting = tx.connection.execute(_WAITING).scalar_one() if tx.has_outbox else 0
+    return Position(epoch, revision + waiting)
+
+
+def require(tx: Transaction, reader: Position) -> None:
+    """Raises PositionGone unless the feed can go on from there."""
+    now = history_position(tx)
+    if reader.epoch != now.epoch or not now.horizon <= reader.revision <= now.revision:
+        raise PositionGone
+
+
+def batch_after(tx: Transaction, reader: Position) -> Batch | None:
+    """What leads on from a reader's position; None if nothing has changed since. Raises PositionGone."""
+    now = position(tx)
+    if reader.epoch != now.epoch or reader.revision > now.revision:
+        raise PositionGone
+    if reader.revision == now.revision:
+        return None
+    changes = changes_after(tx, reader.revision, MOST_CHANGES)
+    if not changes or changes[0].revision != reader.revision + 1:
+        raise PositionGone
+    last = {change.public_key: change.kind for change in changes}
+    removed = sorted(key for key, kind in last.items() if kind == REMOVED)
+    # A key that has gone since is not found; its removal follows.
+    added = [bytes(key) for key, kind in last.items() if kind != REMOVED]
+    rows = tx.connection.execute(_PEERS, {"keys": added}) if added else ()
+    peers = sorted(_peer(tx, row) for row in rows)
+    return Batch(now.epoch, reader.revision, changes[-1].revision, made(tx), tuple(removed), tuple(peers))
+
+
+@collection_paused()
+def snapshot(tx: Transaction) -> Snapshot:
+    """All peers that gateways should have."""
+    shapes: dict[int, list[bytes]] = {}
+    with tx.connection.execute(_ALL) as rows:
+        for public_key, ipv4, ipv6, sealed in rows:
+            has, record = 0, public_key
+            if sealed is not None:
+                has, record = packed.PRESHARED_KEY, record + tx.vault.unseal(sealed, PublicKey(public_key))
+            if ipv4 is not None:
+                has, record = has | packed.IPV4, record + ipv4.to_bytes(4, "big")
+            if ipv6 is not None:
+                has, record = has | packed.IPV6, record + ipv6
+            shapes.setdefault(has, []).append(record)
+    blocks = tuple(packed.pack_records(has, records) for has, records in sorted(shapes.items()))
+    return Snapshot(position(tx), made(tx), blocks)
+
+
+def made(tx: Transaction) -> int:
+    """Now, in milliseconds since 1970."""
+    return int(tx.environment.clock() * 1000)
+
+
+def _peer(tx: Transaction, row: Row[Any]) -> Peer:
+    public_key = PublicKey(row.public_key)
+    addresses = []
+    if row.ipv4 is not None:
+        addresses.append(AllowedIP(ipaddress.IPv4Address(row.ipv4).packed, 32))
+    if row.ipv6 is not None:
+        addresses.append(AllowedIP(row.ipv6, 128))
+    preshared_key = NO_PRESHARED_KEY if row.preshared_key is None else tx.vault.unseal(row.preshared_key, public_key)
+    return Peer(public_key, preshared_key, 0, AllowedIPs.of(addresses), None)

@@ -1,0 +1,134 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Follows the change log: a thread that reads each change once, signs it once, and hands it to the event loop.
+
+At once when there was silence; under load every 20 to 50 ms, so that what is written to each gateway is worth it.
+Heartbeats come from here too, after a look at the database: one that is away is not feigned to be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+
+from ...feed.batch import Batch
+from ...feed.position import Position
+from ..store import Store
+from . import source
+from .frames import Frame
+from .keys import CurrentSigner
+from .source import PositionGone
+from .watch import Watch, watching
+
+_LEAST_PAUSE, _MOST_PAUSE = 0.020, 0.050  # seconds between two batches under load
+_SHARE = 3  # a pause is so many times as long as handing out the batch before took
+_LOOK = 0.5  # seconds between looks at the database in any case
+_AGAIN = 0.5  # seconds, give or take half of it, before the database is tried again
+
+A = TypeVar("A")
+
+_log = logging.getLogger(__name__)
+
+
+class Tail:
+    """``stop`` it, off the event loop, while that still runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        signer: CurrentSigner,
+        heartbeat: float,
+        publish: Callable[[Frame], None],
+        restart: Callable[[Position], None],
+        reachable: Callable[[bool], None],
+    ) -> None:
+        """``heartbeat``: seconds. ``publish`` and ``restart`` are called in the event loop that runs now,
+        ``reachable`` in the thread.
+        """
+        self._store = store
+        self._signer = signer
+        self._heartbeat = heartbeat
+        self._publish_frame = publish
+        self._restart = restart
+        self._reachable = reachable
+        self._loop = asyncio.get_running_loop()
+        self._position: Position | None = None
+        self._published = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed-tail", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with watching(self._store.engine) as watch:
+                    self._follow(watch)
+            except Exception as error:  # noqa: BLE001 - without this thread the process would be of no use
+                reason = getattr(error, "orig", None) or error
+                _log.warning("the change log cannot be read (%s); trying again", type(reason).__name__, exc_info=error)
+                self._reachable(False)
+            self._stop.wait(_AGAIN * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+
+    def _follow(self, watch: Watch) -> None:
+        while not self._stop.is_set():
+            begun = time.monotonic()
+            position, batch = self._look()
+            self._reachable(True)
+            if batch is not None:
+                self._publish(batch)
+                took = time.monotonic() - begun
+                self._stop.wait(min(max(_LEAST_PAUSE, _SHARE * took), _MOST_PAUSE))
+            elif begun - self._published >= self._heartbeat:
+                self._publish(_heartbeat(position, self._store.environment.clock()))
+            else:
+                watch.wait(min(_LOOK, self._published + self._heartbeat - begun))
+
+    def _look(self) -> tuple[Position, Batch | None]:
+        """Where we stand, and what has changed since; a history to which nothing leads from there is taken up
+        where it stands.
+        """
+        if self._position is not None:
+            try:
+                return self._position, self._store.read(partial(source.batch_after, reader=self._position))
+            except PositionGone:
+                _log.warning("the history goes on elsewhere, as after a restore; all gateways take a snapshot")
+        self._position = self._store.read(source.position)
+        self._in_loop(self._restart, self._position)
+        return self._position, None
+
+    def _publish(self, batch: Batch) -> None:
+        self._in_loop(self._publish_frame, Frame.of(batch, self._signer.signer))
+        self._position = batch.position
+        self._published = time.monotonic()
+
+    def _in_loop(self, call: Callable[[A], None], argument: A) -> None:
+        """Call it in the event loop, and wait until it is done: batches never pile up before it."""
+        done: Future[None] = Future()
+
+        def do() -> None:
+            try:
+                call(argument)
+            except BaseException as error:  # noqa: BLE001 - the thread's to raise
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._loop.call_soon_threadsafe(do)
+        done.result()
+
+
+def _heartbeat(position: Position, now: float) -> Batch:
+    """``now``: seconds since 1970."""
+    return Batch(position.epoch, position.revision, position.revision, int(now * 1000), (), ())
