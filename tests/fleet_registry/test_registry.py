@@ -24,7 +24,7 @@ from fleet.hosts import CommandFailed
 from fleet_registry.site import METRICS_PORT, Registry, allowed_ips, play, push, take
 
 ACCOUNT = "customer-4711"
-UNIT = "lethe-registry.service"
+UNIT, FEED_UNIT = "lethe-registry.service", "lethe-feed.service"
 # systemd's score, 0 (nothing allowed) to 10. What is left is the network and the state directory.
 EXPOSURE_LIMIT = 1.5
 IPV4, IPV6 = ip_network("10.64.0.0/10"), ip_network("fd00:6c65:7468::/48")
@@ -122,14 +122,16 @@ class TestClient:
 
 
 class TestHost:
-    def test_the_service_is_sandboxed(self, registry: Registry) -> None:
-        report = registry.host.run(f"systemd-analyze security --no-pager {UNIT}")
+    @pytest.mark.parametrize("unit", [UNIT, FEED_UNIT])
+    def test_the_service_is_sandboxed(self, registry: Registry, unit: str) -> None:
+        report = registry.host.run(f"systemd-analyze security --no-pager {unit}")
 
         (exposure,) = re.findall(r"exposure level for \S+: ([\d.]+)", report)
         assert float(exposure) <= EXPOSURE_LIMIT
 
-    def test_systemd_finds_no_fault_in_the_unit(self, registry: Registry) -> None:
-        assert registry.host.run(f"systemd-analyze verify --man=no {UNIT} 2>&1 | grep lethe || true") == ""
+    @pytest.mark.parametrize("unit", [UNIT, FEED_UNIT])
+    def test_systemd_finds_no_fault_in_the_unit(self, registry: Registry, unit: str) -> None:
+        assert registry.host.run(f"systemd-analyze verify --man=no {unit} 2>&1 | grep lethe || true") == ""
 
     def test_metrics_are_served_on_the_host_itself_alone(self, carol: Client, registry: Registry, kept: Path) -> None:
         read = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{METRICS_PORT}/metrics').read().decode())"

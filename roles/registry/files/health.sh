@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
-# Fails with a reason unless the registry's service runs, is going to after a reboot, and its database answers.
+# Fails with a reason unless a service of the registry runs, is going to after a reboot, and its database answers.
 set -eu
-python=$1
-scheme=$2
-host=$3
-port=$4
-unit=lethe-registry.service
+unit=$1
+python=$2
+scheme=$3
+host=$4
+port=$5
 
 fail() {
   echo "$1" >&2

@@ -13,4 +13,4 @@ has_postgresql() { ls /usr/lib/postgresql/*/bin/postgres; }
 echo "user: $(yes_or_no id lethe-registry)"
 echo "openssl: $(yes_or_no command -v openssl)"
 echo "postgresql: $(yes_or_no has_postgresql)"
-echo "service: $(yes_or_no systemctl cat lethe-registry.service)"
+echo "service: $(yes_or_no systemctl cat lethe-registry.service lethe-feed.service)"

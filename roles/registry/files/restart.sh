@@ -2,14 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
-# Starts the registry as it is configured now, with its database as this version needs it.
+# Starts the registry and its feed as they are configured now, with the database as this version needs it.
 set -eu
-unit=lethe-registry.service
+units='lethe-registry.service lethe-feed.service'
 systemctl daemon-reload
-! systemctl --quiet is-active "$unit" || systemctl stop "$unit"
+for unit in $units; do
+  ! systemctl --quiet is-active "$unit" || systemctl stop "$unit"
+done
 /usr/local/sbin/lethe-registry migrate
-systemctl start "$unit" || {
-  echo "$unit does not start; the last it said:" >&2
-  journalctl --unit="$unit" --lines=10 --output=cat --no-pager >&2
-  exit 1
-}
+for unit in $units; do
+  systemctl start "$unit" || {
+    echo "$unit does not start; the last it said:" >&2
+    journalctl --unit="$unit" --lines=10 --output=cat --no-pager >&2
+    exit 1
+  }
+done
