@@ -20,10 +20,10 @@ from typing import NamedTuple
 from workload import BenchPeer, private_key, state_digest
 
 _NETLINK_GENERIC = 16
-_NLM_F_REQUEST_ACK = 0x1 | 0x4
-_NLMSG_ERROR = 2
+_NLM_F_REQUEST_ACK, _NLM_F_REQUEST_DUMP = 0x1 | 0x4, 0x1 | 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _CTRL_ID, _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 16, 3, 1, 2
-_WG_CMD_SET_DEVICE = 1
+_WG_CMD_GET_DEVICE, _WG_CMD_SET_DEVICE = 0, 1
 _DEVICE_IFNAME, _DEVICE_PRIVATE_KEY, _DEVICE_FLAGS, _DEVICE_PEERS = 2, 3, 5, 8
 _DEVICE_F_REPLACE_PEERS = 1
 _PEER_PUBLIC_KEY, _PEER_PRESHARED_KEY, _PEER_FLAGS, _PEER_ENDPOINT, _PEER_ALLOWEDIPS = 1, 2, 3, 4, 9
@@ -146,6 +146,23 @@ class Interface:
         self.send(
             self._message(_WG_CMD_SET_DEVICE, _attribute(_DEVICE_FLAGS, struct.pack("=I", _DEVICE_F_REPLACE_PEERS)))
         )
+
+    def drain_dump(self) -> None:
+        """Have the kernel list all peers, and look at none of them."""
+        attributes = _attribute(_DEVICE_IFNAME, self.name.encode() + b"\0")
+        self._socket.send(
+            struct.pack("=IHHII", 20 + len(attributes), self._family, _NLM_F_REQUEST_DUMP, 1, 0)
+            + struct.pack("=BBH", _WG_CMD_GET_DEVICE, 1, 0)
+            + attributes
+        )
+        buffer = bytearray(64 * 1024)
+        kind = 0
+        while kind != _NLMSG_DONE:
+            size = self._socket.recv_into(buffer)
+            at = 0
+            while at < size:
+                length, kind = struct.unpack_from("=IH", buffer, at)
+                at += length + -length % 4
 
     def state(self) -> State:
         """What is there, read by ``wg``, the independent witness."""

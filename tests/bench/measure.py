@@ -179,6 +179,17 @@ def kernel_alone(peers: Callable[[Bench], Iterator[BenchPeer]], prepare: Callabl
     return Contender("kernel alone", run, prepare=prepare)
 
 
+def kernel_purge(bench: Bench) -> Result:
+    """What the kernel itself needs to list all peers, and to remove and add the idle ones."""
+    pairs = (encode_removal(peer) + encode_peer(peer) for peer in bench.idle())
+    messages = list(bench.interface.messages(pairs))
+    started = time.perf_counter()
+    bench.interface.drain_dump()
+    for message in messages:
+        bench.interface.send(message)
+    return {"seconds": time.perf_counter() - started}
+
+
 def changed_count(bench: Bench) -> int:
     return sum(1 for _ in bench.changed())
 
@@ -214,6 +225,7 @@ CASES = [
     Case("purge 10 %", Bench.with_idle, "before", False, [
         lethe("purge 10 %"),
         kernel_alone(Bench.idle, Bench.without_idle),
+        Contender("kernel alone, purge", kernel_purge),
         pyroute2("purge 10 %"),
         shell("purge", lambda bench: bench.workload.idle),
     ]),

@@ -26,6 +26,7 @@ COLOURS = {
     "pyroute2": "#7a5ea8",
     "shell loop": "#a23b4a",
     "kernel alone": "#8a949f",
+    "kernel alone, purge": "#8a949f",
 }
 WHAT = {
     "load": "from no peers to all",
@@ -73,7 +74,7 @@ def _panel(axes: Axes, case: str, series: dict[str, list[tuple[int, float]]], li
             *zip(*points, strict=True),
             color=colour,
             linewidth=2.8 if ours else 1.6,
-            linestyle=(0, (4, 2.5)) if contender == "kernel alone" else "-",
+            linestyle=(0, (4, 2.5)) if contender.startswith("kernel alone") else "-",
             marker="o",
             markersize=7 if ours else 4.5,
             markeredgecolor=PAPER,

@@ -71,7 +71,16 @@ class Figures:
                 }
             )
         cases = list(dict.fromkeys(case for case, _, _ in self._samples))
-        others = ["wg setconf", "wg syncconf", "wg show dump", "kernel alone", "lethe, JSON", "pyroute2", "shell loop"]
+        others = [
+            "wg setconf",
+            "wg syncconf",
+            "wg show dump",
+            "kernel alone",
+            "kernel alone, purge",
+            "lethe, JSON",
+            "pyroute2",
+            "shell loop",
+        ]
         return sorted(rows, key=lambda row: (cases.index(row["case"]), row["peers"], others.index(row["other"])))
 
     def peak_memory(self, peers: int) -> int:
