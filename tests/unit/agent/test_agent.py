@@ -480,9 +480,10 @@ def test_the_status_can_be_read_and_names_nobody(agent: Agent, tmp_path: Path) -
     document = read()
     assert (document["state"], document["connected"], document["peers"]) == ("following", True, PEERS + 1)
     assert document["lag"] < SOON
-    metrics = (tmp_path / "run" / status.METRICS).read_text()
-    assert f'lethe_key_sync_revision{{interface="wg0"}} {PEERS + 1}\n' in metrics
-    assert 'lethe_key_sync_batches_total{interface="wg0"} 1\n' in metrics
+    metrics = tmp_path / "run" / status.METRICS  # written a moment after the status
+    revision = f'lethe_key_sync_revision{{interface="wg0"}} {PEERS + 1}\n'
+    wait_until(lambda: revision in metrics.read_text(), SOON, "the metrics")
+    assert 'lethe_key_sync_batches_total{interface="wg0"} 1\n' in metrics.read_text()
 
 
 class Manager:
