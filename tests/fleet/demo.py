@@ -1,19 +1,23 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main job, told: a fleet is rolled out, forgets a silent client, and shuts a revoked one out."""
+"""The main job, told: a fleet is rolled out and registers clients, forgets a silent one, and shuts another one out."""
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
 
 from .client import Client
-from .fleet import BOUND, Fleet, recap_of, start_playbook
+from .fleet import BOUND, PEERS_FILE, Fleet, recap_of, start_playbook
 from .gateway import INTERFACE, Gateway
-from .hosts import CHECKOUT, LAB, CommandFailed
+from .hosts import CHECKOUT, LAB, RUN, CommandFailed
+from .registry import play, push, register, take
 from .stage import Stage
+
+MACHINES = ("gateway1", "gateway2", "client1", "registry1")
 
 LOG = CHECKOUT / ".cache/demo.log"
 
@@ -35,24 +39,28 @@ def main() -> int:
 
 
 def tell(stage: Stage) -> None:
-    stage.chapter("1. Three machines with Debian and its kernel's WireGuard: two gateways and a client")
+    stage.chapter(
+        "1. Four machines with Debian and its kernel's WireGuard: two gateways, a registry, and one for clients"
+    )
     start_lab(stage)
     fleet = Fleet.in_lab()
-    make_clients(stage, fleet)
 
     stage.chapter("2. One command makes the fleet")
     roll_out(stage)
 
-    stage.chapter("3. The clients connect through each gateway")
+    stage.chapter("3. alice and bob register their keys, and are given random addresses")
+    accounts = register_clients(stage, fleet)
+
+    stage.chapter("4. They connect through each gateway")
     connect(stage, fleet)
 
-    stage.chapter("4. bob is revoked everywhere, with one command")
-    revoke(stage, fleet)
+    stage.chapter("5. bob is shut out")
+    shut_out(stage, fleet, accounts[fleet.bob])
 
-    stage.chapter("5. alice falls silent, without goodbye, and is forgotten")
+    stage.chapter("6. alice falls silent, without goodbye, and is forgotten")
     forget(stage, fleet)
 
-    stage.chapter("6. alice speaks again, and nobody had to help her tunnel")
+    stage.chapter("7. alice speaks again, and nobody had to help her tunnel")
     for gateway in fleet.gateways:
         stage.live("alice speaks")
         stage.done(f"alice through {gateway.name}", f"ping {through(fleet.alice, gateway):.1f} ms")
@@ -61,6 +69,7 @@ def tell(stage: Stage) -> None:
     stage.command("tests/lab/lab ssh gateway1")
     stage.command(f"tests/lab/lab ssh gateway1 wg show {INTERFACE}")
     stage.command("tests/lab/lab ssh gateway2 lethe purge --status")
+    stage.command("tests/lab/lab ssh registry1 lethe-registry status")
     stage.command(f"tests/lab/lab ssh client1 ip netns exec alice ping {fleet.gateways[1].tunnel_ipv4}")
     stage.tell("and stop it with")
     stage.command("tests/lab/lab down")
@@ -69,27 +78,19 @@ def tell(stage: Stage) -> None:
 def start_lab(stage: Stage) -> None:
     begin = time.monotonic()
     said = []
-    with subprocess.Popen([LAB, "up"], stderr=subprocess.PIPE, text=True) as lab:
+    with subprocess.Popen([LAB, "up", *MACHINES], stderr=subprocess.PIPE, text=True) as lab:
         assert lab.stderr is not None
         for line in lab.stderr:
             said.append(line)
             stage.live(line.rpartition("] ")[2].strip())
     if lab.returncode != 0:
         raise Surprise("the lab did not start:\n" + "".join(said[-20:]))
-    stage.done("gateway1, gateway2 and client1 are up", f"{time.monotonic() - begin:.0f} s")
-
-
-def make_clients(stage: Stage, fleet: Fleet) -> None:
-    clients = (fleet.alice, fleet.bob)
-    for client in clients:
-        stage.live(f"{client.name} makes a key")
-        client.create()
-    fleet.write_peers(clients)
-    stage.done("alice and bob have made their keys", "private keys stay with them")
+    stage.done(f"{', '.join(MACHINES)} are up", f"{time.monotonic() - begin:.0f} s")
 
 
 def roll_out(stage: Stage) -> None:
     stage.command("ansible-playbook -i inventories/lab lethe.wireguard.site")
+    PEERS_FILE.unlink(missing_ok=True)  # of a test: here the registry says who the peers are
     begin = time.monotonic()
 
     def watch(line: str) -> None:
@@ -100,8 +101,31 @@ def roll_out(stage: Stage) -> None:
     recap = recap_of(start_playbook("--extra-vars", '{"site_serial": ["100%"]}'), watch)
     LOG.write_text(recap.output, encoding="utf-8")
     for name, counts in recap.hosts.items():
-        stage.done(f"{name} is a gateway", f"{counts['ok']} tasks, {counts['changed']} changed something")
+        what = "the registry" if name.startswith("registry") else "a gateway"
+        stage.done(f"{name} is {what}", f"{counts['ok']} tasks, {counts['changed']} changed something")
     stage.tell(f"in {time.monotonic() - begin:.0f} s; what Ansible said is in {LOG.relative_to(CHECKOUT)}")
+
+
+def register_clients(stage: Stage, fleet: Fleet) -> dict[Client, str]:
+    """Returns the account of each."""
+    stage.command("ansible-playbook -i inventories/lab lethe.wireguard.register -e account=ACCOUNT -e public_key=KEY")
+    accounts = {}
+    for client in (fleet.alice, fleet.bob):
+        stage.live(f"{client.name} makes a key")
+        client.create()
+        accounts[client] = account = f"customer-{secrets.randbelow(90_000) + 10_000}"
+        stage.live(f"{client.name} is registered")
+        _, given = register(RUN, client.public_key, client.name, account)
+        take(client, given)
+        ipv4, ipv6 = (address.partition("/")[0] for address in given["allowed_ips"])
+        stage.done(f"{client.name} of {account}", f"{ipv4}, {ipv6}")
+    stage.tell("their private keys stay with them; the registry keeps a keyed hash of whose they are, and no time")
+    stage.command("ansible-playbook -i inventories/lab lethe.wireguard.site --tags peers")
+    stage.live("the gateways are told")
+    push()
+    for gateway in fleet.gateways:
+        stage.done(f"{gateway.name} has its peers from the registry", f"{len(gateway.peers())}")
+    return accounts
 
 
 def connect(stage: Stage, fleet: Fleet) -> None:
@@ -115,12 +139,15 @@ def connect(stage: Stage, fleet: Fleet) -> None:
         stage.tell(f"{gateway.name} now knows where alice is: {gateway.endpoint(fleet.alice.public_key)}")
 
 
-def revoke(stage: Stage, fleet: Fleet) -> None:
+def shut_out(stage: Stage, fleet: Fleet, account: str) -> None:
+    stage.command(f"ansible-playbook -i inventories/lab lethe.wireguard.suspend -e account={account}")
+    stage.live("bob's account is suspended")
+    play("suspend", account=account)
+    stage.done("bob's account is suspended", "no push brings his key back")
     arguments = f"interface={INTERFACE} public_key={fleet.bob.public_key} state=absent"
     stage.command(f"ansible gateways -m lethe.wireguard.peer -a '{arguments}'")
     stage.live("bob is removed")
     removed = fleet.revoke(fleet.bob)
-    fleet.write_peers([fleet.alice])  # so that the next roll-out does not bring him back
     for gateway in fleet.gateways:
         if gateway.name not in removed or fleet.bob.public_key in gateway.peers():
             raise Surprise(f"bob's key is still on {gateway.name}")

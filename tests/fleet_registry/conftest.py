@@ -10,8 +10,7 @@ import pytest
 from fleet.client import Client
 from fleet.gateway import Gateway
 from fleet.hosts import lab_hosts
-
-from fleet_registry.site import Registry
+from fleet.registry import Registry
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ import pytest
 from fleet.client import Client
 from fleet.gateway import Gateway
 from fleet.hosts import CommandFailed
-
-from fleet_registry.site import METRICS_PORT, Registry, allowed_ips, play, push, take
+from fleet.registry import METRICS_PORT, Registry, allowed_ips, play, push, take
+from fleet.registry import register as register_key
 
 ACCOUNT = "customer-4711"
 UNIT, FEED_UNIT = "lethe-registry.service", "lethe-feed.service"
@@ -34,16 +34,9 @@ Given = Callable[[], dict[str, Any]]
 
 
 def register(kept: Path, public_key: str, name: str = "carol", account: str = ACCOUNT) -> tuple[int, dict[str, Any]]:
-    """Register a key with the operator's playbook; returns the changes, and what the client is given."""
-    addresses = kept / f"{name}.json"
-    recap = play(
-        "register",
-        account=account,
-        public_key=public_key,
-        client_token_file=kept / f"{account}.token",
-        addresses_file=addresses,
-    )
-    return recap.total("changed"), json.loads(addresses.read_text())
+    """Register a key; returns the changes, and what the client is given."""
+    recap, registration = register_key(kept, public_key, name, account)
+    return recap.total("changed"), registration
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.client import Client
-from fleet.fleet import Recap, recap_of, start_playbook
-from fleet.gateway import Gateway
-from fleet.hosts import Host
+from .client import Client
+from .fleet import PEERS_FILE, Recap, recap_of, start_playbook
+from .gateway import Gateway
+from .hosts import Host
 
 ALL_AT_ONCE = ("--extra-vars", '{"site_serial": ["100%"]}')
 CERTIFICATE = "/etc/lethe/registry.crt"
@@ -63,8 +63,24 @@ def play(playbook: str, *arguments: str, **variables: str | Path) -> Recap:
         return recap_of(run)
 
 
+def register(directory: Path, public_key: str, name: str, account: str) -> tuple[Recap, dict[str, Any]]:
+    """Register a client's key as an operator would; the files that the playbook leaves are in ``directory``. Returns
+    also what the client is given.
+    """
+    addresses = directory / f"{name}.json"
+    recap = play(
+        "register",
+        account=account,
+        public_key=public_key,
+        client_token_file=directory / f"{account}.token",
+        addresses_file=addresses,
+    )
+    return recap, json.loads(addresses.read_text())
+
+
 def push() -> Recap:
-    """Bring the registry's peers to the gateways."""
+    """Bring the registry's peers to the gateways, whatever the inventory's peers file said before."""
+    PEERS_FILE.unlink(missing_ok=True)
     return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "peers")
 
 
