@@ -8,9 +8,14 @@ batch to what is promised of it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +26,7 @@ from typing import Any
 import httpx
 import uvloop
 from registry.site import assert_silent, logged
-from registry.support import MASTER, Registry, leading
+from registry.support import MASTER, Registry, leading, until
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import batch as batches
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import events, snapshot
@@ -298,3 +303,68 @@ def log_lines(log: str) -> list[dict[str, Any]]:
 
 
 Feed = Callable[..., FeedSite]
+
+
+PACKAGE = Path(__file__).parents[2] / "plugins/module_utils"
+
+
+class FeedProcess:
+    """``lethe registry feed``, as systemd runs it, on a port that it keeps when it is started again."""
+
+    def __init__(self, directory: Path, database: str, **settings: Any) -> None:
+        directory.mkdir(exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.scheme = "https" if "tls_certificate" in settings else "http"
+        self.log_file = directory / "log"
+        secrets = directory / "secrets"
+        secrets.write_text(base64.b64encode(MASTER).decode())
+        self.signing_key = write_key(directory / "feed.key")
+        self.settings = directory / "settings.json"
+        feed = {
+            "port": self.port,
+            "signing_key": str(self.signing_key),
+            "gateway_rate": "100000/minute",
+            "heartbeat": 1,
+            **settings,
+        }
+        self.settings.write_text(json.dumps({"database": database, "secrets_file": str(secrets), "feed": feed}))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://localhost:{self.port}"
+
+    def start(self) -> FeedProcess:
+        """And wait until it is ready."""
+        command = [sys.executable, "-m", "_lethe.cli", "registry", "feed", "--settings", self.settings]
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(PACKAGE)}
+            )
+        until(lambda: self.is_ready() or (self.process is not None and self.process.poll() is not None))
+        assert self.process.poll() is None, self.log_file.read_text()
+        return self
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", verify=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def messages(self) -> list[str]:
+        return [line["message"] for line in log_lines(self.log_file.read_text())]
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.send(number)
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
