@@ -55,6 +55,10 @@ class Gone(Exception):
     """The feed cannot go on from there."""
 
 
+class Away(Exception):
+    """The feed has no database just now."""
+
+
 class Gateway:
     """One that has a credential, and in memory what a kernel would have."""
 
@@ -97,11 +101,13 @@ class Gateway:
 
     @contextmanager
     def stream(self) -> Iterator[Iterator[Batch]]:
-        """The batches from where it stands, each applied when it is taken. Raises Gone."""
+        """The batches from where it stands, each applied when it is taken. Raises Gone and Away."""
         assert self.position is not None
         with self.http.stream("GET", "/v1/feed/changes", headers={"last-event-id": self.position.text}) as answer:
             if answer.status_code == 410:
                 raise Gone
+            if answer.status_code == 503:
+                raise Away
             answer.raise_for_status()
             assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
             yield self._applied(answer)
@@ -155,7 +161,7 @@ class Following:
             while not self._stop.is_set():
                 try:
                     self._once()
-                except httpx.TransportError:
+                except (httpx.TransportError, Away):
                     time.sleep(0.02)
                 self.returns += 1
         except BaseException as error:  # noqa: BLE001 - raised by stop()
