@@ -154,7 +154,7 @@ class TestApply:
         (done,) = json.loads(capsys.readouterr().out)
         assert done == {
             "interface": "wg0", "epoch": EPOCH, "revision": 4, "peers": 4,
-            "added": 0, "updated": 0, "removed": 0, "unchanged": 4,
+            "added": 0, "updated": 0, "removed": 0, "unchanged": 4, "changed": False,
         }  # fmt: skip
         assert memory.read_position(memory.path_of(tmp_path / "state", "wg0")) == registry.position
 

@@ -117,6 +117,12 @@ class Feed:
                 self._kept = connection
                 return
 
+    def close(self) -> None:
+        """Let go of the connection that is kept between reports."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
     def interrupt(self) -> None:
         """End what this waits for, and whatever it would wait for: it fails with FeedAway."""
         with self._lock:

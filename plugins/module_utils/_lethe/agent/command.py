@@ -208,9 +208,8 @@ def _apply(options: argparse.Namespace) -> int:
             state_directory=options.state_directory or memory.DIRECTORY,
         )
         epoch, revision = whole.position
-        done.append(
-            {"interface": name, "epoch": epoch, "revision": revision, "peers": len(whole.peers), **plan.counts()}
-        )
+        stands = {"interface": name, "epoch": epoch, "revision": revision, "peers": len(whole.peers)}
+        done.append({**stands, **plan.counts(), "changed": plan.changed})
         if not options.json:
             counts = plan.counts()
             changes = ", ".join(f"{number} {what}" for what, number in counts.items() if what != "unchanged")

@@ -84,10 +84,10 @@ class Service:
     def run(self) -> int:
         """Until ``stop`` or a crash; returns the exit status."""
         threading.excepthook = self._thread_failed
-        threads = [threading.Thread(target=runner.run, name=runner.status.name, daemon=True) for runner in self.runners]
-        reports = threading.Thread(target=self._report_on, name="reports", daemon=True)
+        work = [*((runner.status.name, runner.run) for runner in self.runners), ("reports", self._report_on)]
+        threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work]
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for thread in (*threads, reports):
+        for thread in threads:
             thread.start()
         self._watch()
         systemd.notify("STOPPING=1")
@@ -179,6 +179,7 @@ class Service:
                     _log.warning("the registry does not take reports: %s", error)
             except LetheError:
                 pass  # that it is away is said by those who wait for it
+        self._reports.close()
 
     def _report(self) -> dict[str, Any] | None:
         """How the interfaces stand; None if there is nobody to tell it, or nothing."""
