@@ -328,6 +328,21 @@ def test_an_interface_that_is_made_anew_is_filled_at_once(agent: Agent, interfac
     agent.settles()
 
 
+def test_an_interface_that_is_made_anew_while_a_snapshot_is_fetched_does_not_hold_it_up(
+    agent: Agent, interface: Interface
+) -> None:
+    feed = agent.feed
+    feed.silent.set()
+    feed.registry.change(peers=[peer(40)])
+    feed.change(peers=[peer(41)])
+    wait_until(lambda: feed.asked.count("GET /v1/feed/snapshot") == 2, SOON, "the snapshot to be asked for")
+    interface.made_anew()
+    time.sleep(2.5)  # some looks at the interface
+    feed.silent.clear()
+    agent.settles()
+    assert feed.asked.count("GET /v1/feed/snapshot") == 2
+
+
 def test_an_interface_that_goes_is_waited_for(agent: Agent, interface: Interface, journal: Journal) -> None:
     interface.flush()
     interface.index = None

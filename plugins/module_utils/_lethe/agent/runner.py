@@ -137,6 +137,7 @@ class Runner:
 
     def _take_snapshot(self) -> None:
         self._set(state="loading")
+        self._settled = None  # nothing for look to see to; and whatever a failure leaves in the kernel is looked at
         begin = time.monotonic()
         document = self._feed.snapshot(lambda: self._expect(_NETWORK))
         self._expect(_KERNEL + len(document) / 32 * _KERNEL_PER_PEER)
@@ -144,7 +145,6 @@ class Runner:
         del document
         index = self._present()
         self._leave_alone()
-        self._settled = None  # whatever a failure leaves in the kernel will be looked at
         plan = carry_out(self._device, self._follower, whole, self._options.shrink_limit)
         self._settle(index)
         self._set(position=whole.position, peers=len(whole.peers), heard=read_clocks().boottime)
