@@ -119,7 +119,7 @@ def register_clients(stage: Stage, fleet: Fleet) -> dict[Client, str]:
         take(client, given)
         ipv4, ipv6 = (address.partition("/")[0] for address in given["allowed_ips"])
         stage.done(f"{client.name} of {account}", f"{ipv4}, {ipv6}")
-    stage.tell("their private keys stay with them; the registry keeps a keyed hash of whose they are, and no time")
+    stage.tell("their private keys stay with them; of whose the keys are the registry keeps a keyed hash")
     stage.command("ansible-playbook -i inventories/lab lethe.wireguard.site --tags peers")
     stage.live("the gateways are told")
     push()

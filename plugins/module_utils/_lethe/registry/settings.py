@@ -103,7 +103,7 @@ class Settings:
     reserved: tuple[str, ...] = ()  # never drawn: the gateways' own addresses
     device_limit: int = 5  # keys of an account, where the account has no limit of its own
     preshared_keys: bool = False  # give every registration one
-    key_days: int = 30  # days after which a key expires; 0: never
+    key_days: int = 30  # days after which a key expires, in the course of that day; 0: never
     rotation_grace: int = 3600  # seconds that the old key stays beside the new one, unless confirmed
     address_rest_days: int = 7  # days before a released address can be drawn again
     change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
