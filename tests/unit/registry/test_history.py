@@ -221,8 +221,8 @@ def test_pruning_tells_how_much_went_and_then_finds_nothing(registry: Registry) 
     registry.clock.move(days=8)
 
     # Two changes, one address (of the large IPv6 range none rests), a credential, an account.
-    assert registry.store.write(history.prune) == 5
-    assert registry.store.write(history.prune) == 0
+    assert registry.store.write(lambda tx: history.prune(tx, 100)) == 5
+    assert registry.store.write(lambda tx: history.prune(tx, 100)) == 0
     assert registry.store.read(history.counts) == {"registrations": 0, "resting": 0, "waiting_changes": 0}
 
 

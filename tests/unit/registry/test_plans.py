@@ -27,6 +27,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import source
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.reports import InterfaceReport, Report
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 
 ROWS = 5_000
 OF_ALL_ROWS = re.compile(r"\bSCAN (\w+)|\bSeq Scan on (\w+)")
@@ -78,14 +79,17 @@ def registry(make_registry: MakeRegistry) -> Registry:
 
 
 @pytest.fixture
-def carried_out(registry: Registry) -> Callable[[Callable[[], object]], Plans]:
+def carried_out(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Plans]:
     """Carries something out; returns each statement that it took, with the tables that it would look at as a whole."""
     statements: dict[str, Any] = {}
     engine = registry.store.engine
+    # Through SQLAlchemy, which tells of them.
+    monkeypatch.setattr(Transaction, "first", lambda tx, query, values: tx.connection.execute(query, values).first())
+    monkeypatch.setattr(Transaction, "change", lambda tx, query, *rows: tx.connection.execute(query, [*rows]).rowcount)
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         if statement.split(maxsplit=1)[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
-            statements.setdefault(statement, parameters)
+            statements.setdefault(statement, parameters[0] if many else parameters)
 
     def explained(statement: str, parameters: Any) -> list[str]:
         with engine.connect() as connection:
@@ -154,16 +158,16 @@ def test_housekeeping_looks_at_what_is_due_and_no_more(
 
     def housekeeping() -> None:
         assert registry.store.write(lambda tx: registrations.remove_due(tx, 200)) == 1
-        registry.store.write(history.prune)
+        registry.store.write(lambda tx: history.prune(tx, 200))
 
     plans = carried_out(housekeeping)
 
     assert len(plans) > 6
     looks = {statement: tables for statement, tables in plans.items() if tables}
-    # In the order of revisions, up to the first that is to be kept: what it passes goes.
+    # The oldest, in the order of revisions: what is passed goes.
     if registry.is_sqlite:
         assert list(looks.values()) == [["changes"]]
-        assert next(iter(looks)).endswith("WHERE changes.at >= ? ORDER BY changes.revision LIMIT ? OFFSET ?")
+        assert next(iter(looks)).endswith("FROM changes ORDER BY changes.revision LIMIT ? OFFSET ?")
     else:
         assert looks == {}
 

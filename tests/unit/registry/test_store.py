@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,10 +267,10 @@ def test_the_housekeeper_goes_on_after_a_failure(registry: Registry, monkeypatch
     tidied = threading.Event()
     real = housekeeping.tidy
 
-    def tidy(store: Any) -> int:
+    def tidy(store: Any, stop: threading.Event) -> int:
         if failures:
             raise failures.pop()
-        return real(store)
+        return real(store, stop)
 
     monkeypatch.setattr(housekeeping, "tidy", tidy)
     keeper = Housekeeper(registry.store, lambda _: tidied.set())
@@ -323,6 +325,63 @@ def test_the_operator_is_warned_once_before_a_range_is_full(
     assert warnings() == []
     registry.register("alice", key(24))
     assert len(warnings()) == 1
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_a_log_that_grows_is_brought_into_the_database(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "_CHECKPOINT_EVERY", 0.01)
+    monkeypatch.setattr(housekeeping, "_LOG_PAGES", 20)
+    log = Path(f"{registry.store.engine.url.database}-wal")
+    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(100)])
+    assert log.stat().st_size > 20 * 4096
+    keeper = Housekeeper(registry.store)
+    try:
+        give_up = time.monotonic() + 30
+        while log.stat().st_size:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+    finally:
+        keeper.stop()
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_checkpoints_go_on_after_a_failure(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "_CHECKPOINT_EVERY", 0.01)
+    monkeypatch.setattr(housekeeping, "_LOG_PAGES", -1)
+    failures = [sqlite3.OperationalError("disk I/O error"), sqlite3.OperationalError("database is locked")]
+    went_on = threading.Event()
+
+    def checkpoint(_store: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        went_on.set()
+        return True
+
+    monkeypatch.setattr(housekeeping, "checkpoint", checkpoint)
+    keeper = Housekeeper(registry.store)
+    try:
+        assert went_on.wait(30)
+    finally:
+        keeper.stop()
+
+
+def test_a_large_removal_is_left_off_when_the_registry_stops(make_registry: MakeRegistry) -> None:
+    registry = make_registry(key_days=1, device_limit=1000)
+    registry.create("alice")
+    registry.store.write(lambda tx: [register(tx, "alice", key(n)) for n in range(300)])
+    registry.clock.move(days=2)
+    stop = threading.Event()
+    real = registry.store.write
+
+    def write(use_case: Any) -> Any:
+        stop.set()
+        return real(use_case)
+
+    registry.store.write = write  # type: ignore[method-assign]
+    assert 0 < housekeeping.tidy(registry.store, stop) < 300
+    registry.store.write = real  # type: ignore[method-assign]
+    assert registry.tidy() > 0
+    assert registry.exported() == {}
 
 
 def test_vacuum_rewrites_the_database(registry: Registry) -> None:

@@ -113,7 +113,7 @@ def _locked(tx: Transaction, key: bytes) -> Account:
 
 
 def _found(tx: Transaction, key: bytes, query: Select[tuple[str, int | None]]) -> Account:
-    row = tx.connection.execute(query, {"account": key}).one_or_none()
+    row = tx.first(query, {"account": key})
     if row is None:
         raise AccountUnknown
     return Account(row.state, tx.settings.device_limit if row.device_limit is None else row.device_limit)

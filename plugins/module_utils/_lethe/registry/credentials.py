@@ -81,7 +81,7 @@ def authenticate(tx: Transaction, token: str) -> Credential:
     """Whose token it is. Raises NotAuthenticated."""
     kind, secret = parse_token(token)
     presented = tx.vault.token_hash(secret)
-    row = tx.connection.execute(_BY_HASH, {"credential": presented}).one_or_none()
+    row = tx.first(_BY_HASH, {"credential": presented})
     # The look-up is by a keyed hash, so its timing tells nothing of the secret; the comparison is for certainty.
     if row is None or not hmac.compare_digest(row.credential, presented) or row.kind != kind:
         raise NotAuthenticated

@@ -60,29 +60,37 @@ def begin_epoch(tx: Transaction) -> str:
     return epoch
 
 
-def prune(tx: Transaction) -> int:
+def prune(tx: Transaction, most: int) -> int:
     """Forget what need not be known any more: changes beyond the retention (with them tombstones), addresses
-    that have rested, accounts that were closed, reports of gateways that left. Returns how many rows went.
+    that have rested, accounts that were closed, reports of gateways that left. Returns how many rows went, at most so
+    many of each kind: when none did, nothing is left to forget.
     """
     before = tx.now - tx.settings.change_retention
     closed_until = before // DAY - 1  # days that were over by then
+    rested = select(resting.c.address).where(resting.c.free_day <= tx.today).limit(most)
     forgotten = select(accounts.c.account).where(accounts.c.closed_day <= closed_until)
+    forgotten = forgotten.order_by(accounts.c.closed_day, accounts.c.account).limit(most)
     statements = (
-        delete(changes).where(changes.c.revision < _first_kept(tx, before)),
-        delete(resting).where(resting.c.free_day <= tx.today),
+        delete(changes).where(changes.c.revision < _first_kept(tx, before, most)),
+        delete(resting).where(resting.c.address.in_(rested)),
         delete(credentials).where(credentials.c.account.in_(forgotten)),
-        delete(accounts).where(accounts.c.closed_day <= closed_until),
+        delete(accounts).where(accounts.c.account.in_(forgotten)),
     )
     return sum(tx.connection.execute(statement).rowcount for statement in statements) + reports.forget_withdrawn(tx)
 
 
-def _first_kept(tx: Transaction, before: int) -> int:
-    """The first revision that is not older: what is retained has no gaps, though times are in the order of neither
-    revisions (PostgreSQL, where a transaction may take a while) nor anything else (a clock that was set).
+def _first_kept(tx: Transaction, before: int, most: int) -> int:
+    """The first revision that is not older, or the one after the ``most`` oldest: what is retained has no gaps, though
+    times are in the order of neither revisions (PostgreSQL, where a transaction may take a while) nor anything else
+    (a clock that was set).
     """
-    kept = select(changes.c.revision).where(changes.c.at >= before).order_by(changes.c.revision).limit(1)
-    first: int | None = tx.connection.execute(kept).scalar_one_or_none()
-    return position(tx).revision + 1 if first is None else first
+    oldest = tx.connection.execute(select(changes.c.revision, changes.c.at).order_by(changes.c.revision).limit(most))
+    first = 0
+    for row in oldest:
+        if row.at >= before:
+            return int(row.revision)
+        first = row.revision + 1
+    return first
 
 
 def counts(tx: Transaction) -> dict[str, int]:

@@ -10,10 +10,10 @@ anything, so that two requests of one account come one after the other.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Row, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import BindParameter, Column, Row, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
@@ -45,8 +45,9 @@ _INSERT = {
     dialect: insert(registrations).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
-_DELETE = delete(registrations).where(registrations.c.public_key == bindparam("gone"))
-_FORGET_PREDECESSOR = update(registrations).where(registrations.c.replaces == bindparam("gone")).values(replaces=None)
+_GONE: BindParameter[Any] = bindparam("gone", expanding=True)
+_DELETE = delete(registrations).where(registrations.c.public_key.in_(_GONE)).returning(registrations.c.public_key)
+_FORGET_PREDECESSORS = update(registrations).where(registrations.c.replaces.in_(_GONE)).values(replaces=None)
 # One that rests already rests anew.
 _LET_REST = {
     dialect: statement.on_conflict_do_update(
@@ -109,8 +110,7 @@ def begin_rotation(
         raise KeyUnknown
     present = _own(tx, old, account, KeyUnknown)
     _refuse_removed(tx, successor)
-    for row in tx.connection.execute(select(registrations).where(registrations.c.replaces == bytes(public_key))).all():
-        _remove(tx, row)
+    _remove(tx, tx.connection.execute(select(registrations).where(registrations.c.replaces == bytes(public_key))).all())
     if present.replaces is not None:
         # The client goes on from a key that it never confirmed: it has it, so the one before may go.
         confirm_rotation(tx, account, public_key)
@@ -135,7 +135,7 @@ def confirm_rotation(tx: Transaction, account: bytes, successor: PublicKey) -> t
         return owned, False
     old = _find(tx, owned.replaces)
     if old is not None:
-        _remove(tx, old)
+        _remove(tx, [old])
     return owned._replace(replaces=None), True
 
 
@@ -175,14 +175,11 @@ def keys_of(tx: Transaction, account: bytes) -> list[PublicKey]:
 
 def count(tx: Transaction, account: bytes) -> int:
     """The account's keys; one that is rotated out does not count."""
-    return int(tx.connection.execute(_COUNT, {"account": account}).scalar_one())
+    return int(tx.first(_COUNT, {"account": account})[0])
 
 
 def remove_all(tx: Transaction, account: bytes) -> int:
-    rows = tx.connection.execute(select(registrations).where(registrations.c.account == account)).all()
-    for row in rows:
-        _remove(tx, row)
-    return len(rows)
+    return _remove(tx, tx.connection.execute(select(registrations).where(registrations.c.account == account)).all())
 
 
 def remove_due(tx: Transaction, most: int) -> int:
@@ -192,10 +189,8 @@ def remove_due(tx: Transaction, most: int) -> int:
         and_(registrations.c.expires_day == tx.today, registrations.c.public_key < _turn(tx.now)),
     )
     due = or_(expired, registrations.c.leaves_at <= tx.now)
-    rows = tx.connection.execute(select(registrations).where(due).limit(most).with_for_update(skip_locked=True)).all()
-    for row in rows:
-        _remove(tx, row)
-    return len(rows)
+    locked = select(registrations).where(due).limit(most).with_for_update(skip_locked=True)
+    return _remove(tx, tx.connection.execute(locked).all())
 
 
 def _turn(now: int) -> bytes:
@@ -216,7 +211,8 @@ def exported(tx: Transaction) -> Generator[Registration, None, None]:
 
 
 def _find(tx: Transaction, public_key: PublicKey) -> Row[Any] | None:
-    return tx.connection.execute(_BY_KEY, {"public_key": bytes(public_key)}).one_or_none()
+    row: Row[Any] | None = tx.first(_BY_KEY, {"public_key": bytes(public_key)})
+    return row
 
 
 def _own(tx: Transaction, row: Row[Any], account: bytes, otherwise: type[Exception]) -> Registration:
@@ -244,7 +240,7 @@ def _refuse_removed(tx: Transaction, public_key: PublicKey) -> None:
     """
     # In the order in which the sequencer moves a change, or it could slip through between the two looks.
     for query in (_IS_WAITING, _IS_CHANGED) if tx.has_outbox else (_IS_CHANGED,):
-        if tx.connection.execute(query, {"public_key": bytes(public_key)}).first() is not None:
+        if tx.first(query, {"public_key": bytes(public_key)}) is not None:
             raise KeyTaken
 
 
@@ -264,12 +260,12 @@ def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: Publi
         ipv4 = _draw(tx, tx.environment.ipv4, registrations.c.ipv4, look=attempt > 0)
         ipv6 = _draw(tx, tx.environment.ipv6, registrations.c.ipv6, look=attempt > 0)
         drawn = {"ipv4": _stored(ipv4), "ipv6": _stored(ipv6)}
-        if not tx.connection.execute(_INSERT[tx.connection.dialect.name], {**values, **drawn}).rowcount:
+        if not tx.change(_INSERT[tx.connection.dialect.name], {**values, **drawn}):
             if _find(tx, public_key) is not None:
                 raise KeyTaken  # another account registered it in this very moment
         elif tx.has_outbox and _rests(tx, ipv4, ipv6):
             # It was released in this very moment, after _draw had looked.
-            tx.connection.execute(_DELETE, {"gone": bytes(public_key)})
+            tx.connection.execute(_DELETE, {"gone": [bytes(public_key)]})
         else:
             tx.record(ADDED, public_key)
             return Registration(public_key, ipv4, ipv6, preshared_key, expires_day, None, replaces)
@@ -317,7 +313,7 @@ def _stored(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> in
 def _rests(tx: Transaction, *addresses: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
     """Whether one of the addresses was released lately."""
     return any(
-        tx.connection.execute(_RESTS, {"address": tx.vault.address_hash(address.packed)}).first() is not None
+        tx.first(_RESTS, {"address": tx.vault.address_hash(address.packed)}) is not None
         for address in addresses
         if address is not None
     )
@@ -327,32 +323,31 @@ def _remove_with_rotation(tx: Transaction, row: Row[Any]) -> None:
     partner = registrations.c.replaces == row.public_key
     if row.replaces is not None:
         partner = or_(partner, registrations.c.public_key == row.replaces)
-    for other in tx.connection.execute(select(registrations).where(partner)).all():
-        _remove(tx, other)
-    _remove(tx, row)
+    _remove(tx, [*tx.connection.execute(select(registrations).where(partner)).all(), row])
 
 
-def _remove(tx: Transaction, row: Row[Any]) -> None:
-    """Delete a registration: what stays is its tombstone, and the hash of an address that rests."""
-    if not tx.connection.execute(_DELETE, {"gone": row.public_key}).rowcount:
-        return  # another transaction was first
-    tx.connection.execute(_FORGET_PREDECESSOR, {"gone": row.public_key})
-    _let_rest(tx, row)
-    tx.record(REMOVED, PublicKey(row.public_key))
+def _remove(tx: Transaction, rows: Sequence[Row[Any]]) -> int:
+    """Delete registrations: what stays is their tombstones, and the hashes of addresses that rest. Returns how many
+    there were: for some another transaction may have been first.
+    """
+    if not rows:
+        return 0
+    gone = set(tx.connection.execute(_DELETE, {"gone": [row.public_key for row in rows]}).scalars())
+    removed = [row for row in rows if row.public_key in gone]
+    if removed:
+        tx.connection.execute(_FORGET_PREDECESSORS, {"gone": list(gone)})
+        _let_rest(tx, removed)
+        tx.record(REMOVED, *(PublicKey(row.public_key) for row in removed))
+    return len(removed)
 
 
-def _let_rest(tx: Transaction, row: Row[Any]) -> None:
+def _let_rest(tx: Transaction, rows: list[Row[Any]]) -> None:
     environment = tx.environment
-    released = (
-        (environment.ipv4, None if row.ipv4 is None else row.ipv4.to_bytes(4, "big")),
-        (environment.ipv6, row.ipv6),
-    )
-    for pool, packed in released:
-        if packed is not None and pool.rests and tx.settings.address_rest_days:
-            tx.connection.execute(
-                _LET_REST[tx.connection.dialect.name],
-                {
-                    "address": tx.vault.address_hash(packed),
-                    "free_day": tx.today + tx.settings.address_rest_days,
-                },
-            )
+    released = [row.ipv4.to_bytes(4, "big") for row in rows if environment.ipv4.rests and row.ipv4 is not None]
+    released += [row.ipv6 for row in rows if environment.ipv6.rests and row.ipv6 is not None]
+    if released and tx.settings.address_rest_days:
+        free_day = tx.today + tx.settings.address_rest_days
+        tx.connection.execute(
+            _LET_REST[tx.connection.dialect.name],
+            [{"address": tx.vault.address_hash(packed), "free_day": free_day} for packed in released],
+        )
