@@ -24,8 +24,8 @@ test-kernel: ## against a real WireGuard kernel in a virtual machine
 	@bash scripts/test-kernel
 test-fleet: ## against a fleet of virtual machines
 	@bash scripts/test-fleet
-bench: ## peers per second beside wg and pyroute2; FULL=1 goes to 1,048,576 peers
-	@FULL=$(FULL) bash scripts/bench
+bench: ## peers per second beside wg and pyroute2 (FULL=1: to 1,048,576 peers); PART=registry: keys registered per second
+	@FULL=$(FULL) bash scripts/bench $(PART)
 lab-up: ## start the fleet of virtual machines
 	@bash scripts/setup --quiet && tests/lab/lab up
 lab-down: ## stop it

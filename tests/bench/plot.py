@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 
@@ -43,7 +44,7 @@ def _family(contender: str) -> str:
 
 
 def _size(peers: float, _: object = None) -> str:
-    return "1M" if peers == 1 << 20 else f"{peers / 1000:.0f}k"
+    return f"{peers / 1e6:.0f}M" if peers >= 1e6 else f"{peers / 1000:.0f}k"
 
 
 def _time(us: float, _: object = None) -> str:
@@ -65,60 +66,79 @@ def _spread(wanted: list[float]) -> list[float]:
     return placed
 
 
-def _panel(axes: Axes, case: str, series: dict[str, list[tuple[int, float]]], limits: tuple[float, float]) -> None:
-    ends = []
-    for contender, points in series.items():
-        ours = contender == "lethe"
-        colour = LETHE if ours else COLOURS[_family(contender)]
+class Line(NamedTuple):
+    label: str
+    colour: str
+    points: list[tuple[int, float]]  # over the number of peers or keys
+    ours: bool = False
+    dashed: bool = False
+
+
+def panel(
+    axes: Axes,
+    title: str,
+    what: str,
+    lines: list[Line],
+    limits: tuple[float, float],
+    tick: Callable[[float, object], str] = _time,
+) -> None:
+    """Lines over the number of peers or keys, both logarithmic, each named at its end with its last value."""
+    for line in lines:
         axes.plot(
-            *zip(*points, strict=True),
-            color=colour,
-            linewidth=2.8 if ours else 1.6,
-            linestyle=(0, (4, 2.5)) if contender.startswith("kernel alone") else "-",
+            *zip(*line.points, strict=True),
+            color=line.colour,
+            linewidth=2.8 if line.ours else 1.6,
+            linestyle=(0, (4, 2.5)) if line.dashed else "-",
             marker="o",
-            markersize=7 if ours else 4.5,
+            markersize=7 if line.ours else 4.5,
             markeredgecolor=PAPER,
-            markeredgewidth=1.2 if ours else 0.8,
-            zorder=5 if ours else 3,
+            markeredgewidth=1.2 if line.ours else 0.8,
+            zorder=5 if line.ours else 3,
             clip_on=False,
         )
-        ends.append((contender, colour, *points[-1]))
 
     low, high = (math.log10(limit) for limit in limits)
-    places = _spread([(math.log10(us) - low) / (high - low) for *_, us in ends])
-    for (contender, colour, peers, us), place in zip(ends, places, strict=True):
-        number = f"{us:,.1f}" if us < 100 else f"{us:,.0f}"
+    places = _spread([(math.log10(line.points[-1][1]) - low) / (high - low) for line in lines])
+    for line, place in zip(lines, places, strict=True):
+        value = line.points[-1][1]
+        number = f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
         axes.annotate(
-            f"{contender.replace('lethe', 'Lethe')}  {number}",
-            xy=(peers, us),
+            f"{line.label}  {number}",
+            xy=line.points[-1],
             xytext=(1.06, place),
             textcoords="axes fraction",
-            color=colour,
+            color=line.colour,
             fontsize=9.5,
-            fontweight="bold" if contender == "lethe" else "normal",
+            fontweight="bold" if line.ours else "normal",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.8, "shrinkA": 1, "shrinkB": 5},
+            arrowprops={"arrowstyle": "-", "color": line.colour, "alpha": 0.35, "lw": 0.8, "shrinkA": 1, "shrinkB": 5},
         )
 
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(*limits)
-    sizes = sorted({peers for points in series.values() for peers, _ in points})
+    sizes = sorted({size for line in lines for size, _ in line.points})
     axes.set_xlim(sizes[0] * 0.8, sizes[-1] * 1.25)
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(FuncFormatter(_size))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_time))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick))
     axes.grid(axis="y", color=GRID, linewidth=1)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(colors=FAINT, labelsize=9.5, length=0, pad=6)
-    axes.text(0, 1.105, case, transform=axes.transAxes, fontsize=13, fontweight="bold", color=INK)
-    axes.text(0, 1.04, WHAT[case], transform=axes.transAxes, fontsize=9.5, color=FAINT)
+    axes.text(0, 1.105, title, transform=axes.transAxes, fontsize=13, fontweight="bold", color=INK)
+    axes.text(0, 1.04, what, transform=axes.transAxes, fontsize=9.5, color=FAINT)
+
+
+def _line(contender: str, points: list[tuple[int, float]]) -> Line:
+    ours = contender == "lethe"
+    colour = LETHE if ours else COLOURS[_family(contender)]
+    return Line(contender.replace("lethe", "Lethe"), colour, points, ours, dashed=contender.startswith("kernel alone"))
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -136,7 +156,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         figure.subplots_adjust(left=0.06, right=0.895, top=0.835, bottom=0.075, wspace=0.72, hspace=0.42)
         flat = list(panels.flat)
         for axes, (case, series) in zip(flat, cases.items(), strict=False):
-            _panel(axes, case, {name: sorted(points.items()) for name, points in series.items()}, limits)
+            panel(
+                axes, case, WHAT[case], [_line(name, sorted(points.items())) for name, points in series.items()], limits
+            )
         for axes in flat[len(cases) :]:
             axes.axis("off")
         note = flat[len(cases)]

@@ -18,16 +18,13 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
+from page import DOCS, LESS, MORE, Bar, Row, bar_lines, print_bars, table, write_figures, write_rows
 from plot import plot
 from workload import IDLE_SHARE
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 BAR_SIZES = (10_000, 100_000)
-MORE, LESS = True, False  # which is better
-
-Row = dict[str, Any]  # one object of peers.json
 
 
 class Figures:
@@ -110,103 +107,74 @@ class Figures:
         )
 
 
-class Bar(NamedTuple):
-    name: str
-    peers: int
-    value: float
-    limit: float
-    at_least: bool
-    unit: str = ""
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
-
-    @property
-    def text(self) -> str:
-        relation = "at least" if self.at_least else "at most"
-        return f"{self.name}: {self.value:.2f}{self.unit} ({relation} {self.limit:g}{self.unit})"
-
-
 def bars(figures: Figures) -> list[Bar]:
     found = []
     for peers in BAR_SIZES:
         if peers not in figures.sizes():
             continue
+        where = f"{peers:,} peers"
 
         def ratio(case: str, other: str, peers: int = peers) -> float:
             return figures.per_peer(case, peers, other) / figures.per_peer(case, peers, "lethe")
 
         found += [
-            Bar("load, times wg setconf's speed", peers, ratio("load", "wg setconf"), 1.15, MORE),
-            Bar("no-op, times wg syncconf's speed", peers, ratio("no-op", "wg syncconf"), 5, MORE),
-            Bar("dump, times wg show dump's speed", peers, ratio("dump", "wg show dump"), 1, MORE),
-            Bar("purge, times the kernel's cost of adding", peers, 1 / ratio("purge 10 %", "kernel alone"), 1.3, LESS),
-            Bar("longest message under the kernel's lock", peers, figures.longest_lock(peers) * 1e3, 20, LESS, " ms"),
+            Bar("load, times wg setconf's speed", where, ratio("load", "wg setconf"), 1.15, MORE),
+            Bar("no-op, times wg syncconf's speed", where, ratio("no-op", "wg syncconf"), 5, MORE),
+            Bar("dump, times wg show dump's speed", where, ratio("dump", "wg show dump"), 1, MORE),
+            Bar("purge, times the kernel's cost of adding", where, 1 / ratio("purge 10 %", "kernel alone"), 1.3, LESS),
+            Bar("longest message under the kernel's lock", where, figures.longest_lock(peers) * 1e3, 20, LESS, " ms"),
         ]
     if 100_000 in figures.sizes():
-        found.append(Bar("peak memory", 100_000, figures.peak_memory(100_000) / 1e6, 200, LESS, " MB"))
+        found.append(Bar("peak memory", "100,000 peers", figures.peak_memory(100_000) / 1e6, 200, LESS, " MB"))
     return found
 
 
-def table(rows: list[Row]) -> list[str]:
-    """Markdown that also reads well in a terminal."""
-    cells = [("case", "peers", "lethe, µs", "other, µs", "times as fast", "other")]
-    cells += [
-        (
-            row["case"],
-            f"{row['peers']:,}",
-            f"{row['lethe_us']:,.1f}",
-            f"{row['other_us']:,.1f}",
-            f"{row['ratio']:,.2f}",
-            row["other"],
-        )
-        for row in rows
+def cells(rows: list[Row]) -> list[tuple[str, ...]]:
+    return [
+        ("case", "peers", "lethe, µs", "other, µs", "times as fast", "other"),
+        *(
+            (
+                row["case"],
+                f"{row['peers']:,}",
+                f"{row['lethe_us']:,.1f}",
+                f"{row['other_us']:,.1f}",
+                f"{row['ratio']:,.2f}",
+                row["other"],
+            )
+            for row in rows
+        ),
     ]
-    widths = [max(len(line[column]) for line in cells) for column in range(6)]
-
-    def line(values: tuple[str, ...]) -> str:
-        text = [v.ljust(w) if i in (0, 5) else v.rjust(w) for i, (v, w) in enumerate(zip(values, widths, strict=True))]
-        return "| " + " | ".join(text) + " |"
-
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i in (0, 5) else ":") for i, w in enumerate(widths)) + "|"
-    return [line(cells[0]), rule, *map(line, cells[1:])]
-
-
-def write_readme(figures: Figures, rows: list[Row], machine: dict[str, str], name: str) -> None:
-    """Replace what stands between this name's two marks: the rest of the page is written by hand."""
-    page = DOCS / "README.md"
-    begin, end = f"<!-- figures: {name} -->\n", f"<!-- end of figures: {name} -->\n"
-    head, _, rest = page.read_text().partition(begin)
-    _, _, tail = rest.partition(end)
-    lines = [
-        f"{machine['date']}, {machine['processor']}, {machine['processors']} processors, {machine['memory']}, "
-        f"{machine['system']};",
-        f"kernel {machine['kernel']} as User-Mode Linux; Debian's {machine['python']}, {machine['wg']}, "
-        f"{machine['pyroute2']};",
-        f"medians of {figures.rounds} rounds. Start-up of a process with the package, not in the figures: "
-        f"{figures.start_up() * 1e3:.0f} ms.",
-        "",
-        *(f"- {'met' if bar.met else '**missed**'}, {bar.peers:,} peers: {bar.text}" for bar in bars(figures)),
-        "",
-        *table(rows),
-        "",
-    ]
-    page.write_text(head + begin + "\n".join(lines) + end + tail)
 
 
 def main(measurements: str, machine: str, name: str) -> int:
     figures = Figures([json.loads(line) for line in Path(measurements).read_text().splitlines()])
-    rows = figures.rows()
-    (DOCS / f"{name}.json").write_text("[\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n]\n")
+    facts = json.loads(Path(machine).read_text())
+    rows, checked = figures.rows(), bars(figures)
+    shown = table(cells(rows), left={0, 5})
+    start_up = f"{figures.start_up() * 1e3:.0f} ms"
+    write_rows(DOCS / f"{name}.json", rows)
     plot(rows, DOCS / f"{name}.png")
-    write_readme(figures, rows, json.loads(Path(machine).read_text()), name)
+    write_figures(
+        DOCS / "README.md",
+        name,
+        [
+            f"{facts['date']}, {facts['processor']}, {facts['processors']} processors, {facts['memory']}, "
+            f"{facts['system']};",
+            f"kernel {facts['kernel']} as User-Mode Linux; Debian's {facts['python']}, {facts['wg']}, "
+            f"{facts['pyroute2']};",
+            f"medians of {figures.rounds} rounds. Start-up of a process with the package, not in the figures: "
+            f"{start_up}.",
+            "",
+            *bar_lines(checked),
+            "",
+            *shown,
+            "",
+        ],
+    )
 
-    print("\n".join(table(rows)))
-    print(f"\nStart-up of a process with the package (not in the figures): {figures.start_up() * 1e3:.0f} ms\n")
-    checked = bars(figures)
-    for bar in checked:
-        print(f"{'met   ' if bar.met else 'MISSED'}  {bar.peers:>7,} peers  {bar.text}")
+    print("\n".join(shown))
+    print(f"\nStart-up of a process with the package (not in the figures): {start_up}\n")
+    print_bars(checked)
     print(f"\n{DOCS / f'{name}.json'}\n{DOCS / f'{name}.png'}\n{DOCS / 'README.md'}")
     return 0 if all(bar.met for bar in checked) else 1
 
