@@ -1,10 +1,15 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits until the database may have changed: SQLite is asked every few milliseconds, PostgreSQL says so."""
+"""Waits until the database may have changed. PostgreSQL says so. Of SQLite the log's file tells when to look closely:
+it is written to a moment before a commit can be seen.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,7 +21,11 @@ from sqlalchemy import Engine, text
 
 from ..sequencer import CHANNEL
 
-_POLL = 0.004  # seconds; asking takes some microseconds
+_LOOK_EVERY = 0.002  # seconds, when a commit is on its way
+_COMMITS_WITHIN = 0.2  # seconds from the first byte in the log until a commit can be seen, on most disks
+_ANOTHER_WITHIN = 0.05  # seconds in which a second one is looked for: its bytes may have come with the first one's
+_IN_MODIFY = 0x2  # inotify(7)
+_EVENTS = 4096  # bytes
 
 
 class Watch(Protocol):
@@ -30,7 +39,9 @@ def watching(engine: Engine) -> Iterator[Watch]:
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database)).absolute()
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
-            yield _Polled(connection)
+            connection.execute("SELECT 1 FROM history").fetchone()  # from now on there is a log
+            with _noticing_writes(f"{path}-wal") as descriptor:
+                yield _Looked(connection, descriptor)
     else:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"LISTEN {CHANNEL}"))
@@ -40,16 +51,46 @@ def watching(engine: Engine) -> Iterator[Watch]:
                 connection.invalidate()  # one that listens must not go back to the pool
 
 
-class _Polled:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+@contextmanager
+def _noticing_writes(path: str) -> Iterator[int]:
+    """A descriptor that can be read once a file was written to."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if descriptor < 0 or libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:
+            raise OSError(ctypes.get_errno(), "the database's log cannot be watched")
+        yield descriptor
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class _Looked:
+    def __init__(self, connection: sqlite3.Connection, writes: int) -> None:
         self._connection = connection
+        self._writes = writes
+        self._written = select.poll()
+        self._written.register(writes, select.POLLIN)
         self._seen = self._version()
+        self._look_until = 0.0
 
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (version := self._version()) == self._seen and time.monotonic() < end:
-            time.sleep(_POLL)
+        while (version := self._version()) == self._seen:
+            now = time.monotonic()
+            if now >= end:
+                return
+            if now < self._look_until:
+                time.sleep(_LOOK_EVERY)
+            elif self._was_written(end - now):
+                self._look_until = time.monotonic() + _COMMITS_WITHIN
         self._seen = version
+        self._was_written(0)
+        self._look_until = time.monotonic() + _ANOTHER_WITHIN
+
+    def _was_written(self, seconds: float) -> bool:
+        """Whether the log was written to since this was asked last, or is within that time."""
+        return bool(self._written.poll(seconds * 1000)) and bool(os.read(self._writes, _EVENTS))
 
     def _version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
