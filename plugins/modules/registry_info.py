@@ -10,7 +10,8 @@ module: registry_info
 short_description: Look at a registry
 version_added: 0.1.0
 description:
-  - Returns a registry in numbers. It names neither an account nor a key nor an address.
+  - Returns a registry in numbers, and what its gateways have applied. It names neither an account nor a key nor an
+    address.
   - It takes an operator's credential. Without one, it only looks whether the registry is ready, and fails if not.
 extends_documentation_fragment:
   - lethe.wireguard._attributes.info
@@ -38,13 +39,48 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+gateways:
+  description:
+    - All gateways that have a credential, and what each reported last, as C(/v1/gateways) of the API describes them.
+    - Only with a credential is there anything in it.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    label:
+      description: What people call its credential.
+      type: str
+    age:
+      description: How many seconds ago it reported. V(null) if it never has.
+      type: int
+    version:
+      description: Its version of Lethe.
+      type: str
+    interfaces:
+      description:
+        - C(interface), C(epoch) and C(revision) that its kernel has, C(peers), C(oldest_endpoint) in seconds, C(drift).
+        - C(behind) is how many changes it lacks, or V(null) if its epoch is not the registry's.
+      type: list
+      elements: dict
+  sample:
+    - label: gw1
+      age: 12
+      version: 0.1.0
+      interfaces:
+        - interface: wg0
+          epoch: 6b03aec4d92ae61abb4c9be94de14b0d
+          revision: 1047
+          behind: 0
+          peers: 700
+          oldest_endpoint: 171.3
+          drift: 0
 registry:
   description: The registry, as C(/v1/status) of its API describes it. Only with a credential is there anything in it.
   returned: success
   type: dict
   contains:
     epoch:
-      description: The random id of its history. Another one after a restore.
+      description: The id of its history. A later one after a restore.
       type: str
     revision:
       description: The number of the latest change.
@@ -71,7 +107,7 @@ registry:
       description: For V(ipv4) and V(ipv6) the addresses. C(size), C(used), C(free) and C(used_ratio), from 0 to 1.
       type: dict
   sample:
-    epoch: 5d41402abc4b2a76b9719d911017c592
+    epoch: 6b03aec4d92ae61abb4c9be94de14b0d
     revision: 1047
     horizon: 12
     registrations: 700
@@ -94,7 +130,13 @@ def look(options: Options, check: bool) -> Outcome:
     api = Api(options)
     api.get("/readyz")
     has_credential = options["token"] is not None or options["token_file"] is not None
-    return Outcome(False, {"registry": api.get("/v1/status") if has_credential else {}})
+    return Outcome(
+        False,
+        {
+            "registry": api.get("/v1/status") if has_credential else {},
+            "gateways": api.get("/v1/gateways")["gateways"] if has_credential else [],
+        },
+    )
 
 
 def main() -> None:

@@ -62,7 +62,12 @@ class TestInfo:
         assert run.tells("alice", key(1)) == []
 
     def test_without_a_credential_it_only_looks_whether_the_registry_is_ready(self, ask: RunModule) -> None:
-        assert ask("registry_info", as_="nobody")["registry"] == {}
+        run = ask("registry_info", as_="nobody")
+        assert (run["registry"], run["gateways"]) == ({}, [])
+
+    def test_it_tells_of_every_gateway(self, ask: RunModule, site: Site) -> None:
+        site.gateway("gw1")
+        assert {"label": "gw1", "age": None, "version": None, "interfaces": []} in ask("registry_info")["gateways"]
 
     def test_the_credential_can_be_in_a_file(self, site: Site, tmp_path: Path) -> None:
         (tmp_path / "token").write_text(f"{site.operator().token}\n")
