@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-from ...feed.batch import Batch
+from ...feed.batch import MOST_CHANGES, Batch
 from ...feed.position import Position
 from ..store import Store
 from . import source
@@ -90,10 +90,11 @@ class Tail:
                 self._publish(batch)
                 took = time.monotonic() - begun
                 self._stop.wait(min(max(_LEAST_PAUSE, _SHARE * took), _MOST_PAUSE))
+                if batch.revision - batch.after == MOST_CHANGES:
+                    continue  # there is more
             elif begun - self._published >= self._heartbeat:
                 self._publish(_heartbeat(position, self._store.environment.clock()))
-            else:
-                watch.wait(min(_LOOK, self._published + self._heartbeat - begun))
+            watch.wait(max(0.0, min(_LOOK, self._published + self._heartbeat - time.monotonic())))
 
     def _look(self) -> tuple[Position, Batch | None]:
         """Where we stand, and what has changed since; a history to which nothing leads from there is taken up

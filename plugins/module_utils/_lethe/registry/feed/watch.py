@@ -21,7 +21,7 @@ from sqlalchemy import Engine, text
 
 from ..sequencer import CHANNEL
 
-_LOOK_EVERY = 0.002  # seconds, when a commit is on its way
+_SOON, _GROWTH = 0.001, 2  # seconds until the first look when a commit is on its way; each pause is longer
 _COMMITS_WITHIN = 0.2  # seconds from the first byte in the log until a commit can be seen, on most disks
 _ANOTHER_WITHIN = 0.05  # seconds in which a second one is looked for: its bytes may have come with the first one's
 _IN_MODIFY = 0x2  # inotify(7)
@@ -76,14 +76,17 @@ class _Looked:
 
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
+        pause = _SOON
         while (version := self._version()) == self._seen:
             now = time.monotonic()
             if now >= end:
                 return
             if now < self._look_until:
-                time.sleep(_LOOK_EVERY)
+                time.sleep(pause)
+                pause *= _GROWTH
             elif self._was_written(end - now):
                 self._look_until = time.monotonic() + _COMMITS_WITHIN
+                pause = _SOON
         self._seen = version
         self._was_written(0)
         self._look_until = time.monotonic() + _ANOTHER_WITHIN
