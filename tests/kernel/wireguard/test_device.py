@@ -85,7 +85,9 @@ def test_an_error_in_the_middle_names_no_peer_and_the_next_run_heals(device: Ker
     good = [Peer(name, PSK, 0, ips(f"10.0.0.{n}/32")) for n, name in enumerate(names)]
     prefix_33 = ips("10.0.0.9/32").replace(b"\x03\x00\x20", b"\x03\x00\x21")
     bad = good[2]._replace(allowed_ips=type(good[2].allowed_ips)(prefix_33))
-    with pytest.raises(KernelRefused, match=r"refused to change peers: Invalid argument \(EINVAL\)") as caught:
+    with pytest.raises(
+        KernelRefused, match=r"refused to reinstate peers that it has deleted: Invalid argument \(EINVAL\)"
+    ) as caught:
         device.reinstate([*good[:2], bad, *good[3:]])
     assert PSK.text not in repr(caught.value)
     assert names[2].text not in repr(caught.value)
