@@ -231,7 +231,7 @@ def test_after_longer_than_changes_are_retained_a_snapshot_is_taken(fleet: Fleet
     fleet.registry.register("alice", key(20))
     fleet.registry.settle()
     fleet.registry.clock.move(days=2)
-    fleet.registry.store.write(history.prune)
+    fleet.registry.store.write(lambda tx: history.prune(tx, 100))
     fleet.feed.start()
     fleet.settles()
     wait_until(lambda: snapshots(journal) == 4, SOON, "both to say so")

@@ -138,7 +138,7 @@ class TestPositionsFromWhichItCannotGoOn:
         register(site.registry, 2, 3)
         at = site.position()
         site.registry.clock.move(days=2)
-        site.registry.store.write(history.prune)
+        site.registry.store.write(lambda tx: history.prune(tx, 100))
         with pytest.raises(Gone), gateway.stream():
             pass
         gateway.follow_to(at)

@@ -85,8 +85,8 @@ def test_a_gateway_that_left_is_forgotten(site: FeedSite) -> None:
         told(site, gateway, interface(site))
     site.registry.store.write(lambda tx: credentials.withdraw(tx, "gateway", "gateway one"))
     assert gateways(site) == []
-    assert site.registry.store.write(history.prune) == 1
-    assert site.registry.store.write(history.prune) == 0
+    assert site.registry.store.write(lambda tx: history.prune(tx, 100)) == 1
+    assert site.registry.store.write(lambda tx: history.prune(tx, 100)) == 0
 
 
 def test_what_a_later_version_adds_is_ignored(site: FeedSite) -> None:
