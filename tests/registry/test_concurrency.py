@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -150,11 +149,12 @@ def test_a_restart_of_postgresql_loses_nothing_and_all_go_on(how: signal.Signals
                 for _ in range(2):
                     before = reader.follower.revision
                     until(lambda before=before: reader.follower.revision > before + 100)
+                    failures = [len(writer.failures) for writer in writers]
                     server.stop(how)
-                    time.sleep(0.3)
+                    for writer, had in zip(writers, failures, strict=True):
+                        until(lambda writer=writer, had=had: len(writer.failures) > had)
                     server.start()
                 until(lambda: reader.follower.revision > before + 300)
-        assert all(writer.failures for writer in writers)
         check(url, writers, reader)
         registry.close()
     finally:
