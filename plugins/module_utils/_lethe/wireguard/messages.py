@@ -17,7 +17,7 @@ from itertools import chain, starmap
 from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
-from .keys import PresharedKey, PrivateKey, PublicKey
+from .keys import KEY_BYTES, PresharedKey, PrivateKey, PublicKey
 from .peers import ConfiguredPeersInOrder, DeviceSettings, Peer
 
 GENERIC_CONTROLLER = 0x10  # GENL_ID_CTRL
@@ -282,13 +282,18 @@ def attributes_in(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int
 
 
 def device_settings(body: bytes) -> DeviceSettings:
-    """The interface's own settings, from the first message of a dump. The private key is passed over."""
+    """The interface's own settings, from the first message of a dump. The private key is passed over.
+
+    Raises ValueError if what is there is not that of an interface.
+    """
     values = {
         kind: body[start:stop]
         for kind, start, stop in attributes_in(body, GENL_HEADER.size, len(body))
         if kind in (_DEVICE_PUBLIC_KEY, _DEVICE_LISTEN_PORT, _DEVICE_FWMARK)
     }
     public_key = values.get(_DEVICE_PUBLIC_KEY)
+    if public_key and len(public_key) != KEY_BYTES:
+        raise ValueError("netlink attribute of an interface with a wrong size")
     return DeviceSettings(
         public_key=PublicKey(public_key) if public_key else None,
         listen_port=int.from_bytes(values.get(_DEVICE_LISTEN_PORT, b""), sys.byteorder),

@@ -11,8 +11,8 @@ reconciling compares.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
@@ -55,7 +55,7 @@ class Configuration(bytes):
     __str__ = __repr__
 
 
-class ConfiguredPeersInOrder(Sequence[Peer]):
+class ConfiguredPeersInOrder(Collection[Peer]):
     """Peers in the order of their allowed IPs, as pairs of a public key and a Configuration. Each becomes a Peer
     only when it is asked for: to send it, its bytes are enough.
     """
@@ -64,7 +64,7 @@ class ConfiguredPeersInOrder(Sequence[Peer]):
         self.configurations = sorted(configurations, key=_allowed_ips_of)
 
     def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+        return list(self) == list(other) if isinstance(other, Collection) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -74,15 +74,8 @@ class ConfiguredPeersInOrder(Sequence[Peer]):
     def __iter__(self) -> Iterator[Peer]:
         return (Configuration(configuration).peer(PublicKey(key)) for key, configuration in self.configurations)
 
-    @overload
-    def __getitem__(self, at: int) -> Peer: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Peer]: ...
-    def __getitem__(self, at: int | slice) -> Peer | list[Peer]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        key, configuration = self.configurations[at]
-        return Configuration(configuration).peer(PublicKey(key))
+    def __contains__(self, peer: object) -> bool:
+        return any(peer == each for each in self)
 
 
 def _allowed_ips_of(configured: tuple[bytes, bytes]) -> bytes:

@@ -8,7 +8,7 @@ Pure: no socket, no clock. Applying a plan is the device's work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Plan:
     the order within them: an allowed IP that moves is given up before, or taken by, its new peer.
     """
 
-    added: Sequence[Peer] = field(default_factory=list)
+    added: Collection[Peer] = field(default_factory=list)
     updated: list[PeerUpdate] = field(default_factory=list)
     removed: list[PublicKey] = field(default_factory=list)
     unchanged: int = 0  # peers that are as wanted, or not listed and kept
