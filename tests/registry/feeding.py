@@ -317,7 +317,8 @@ PACKAGE = Path(__file__).parents[2] / "plugins/module_utils"
 class FeedProcess:
     """``lethe registry feed``, as systemd runs it, on a port that it keeps when it is started again."""
 
-    def __init__(self, directory: Path, database: str, **settings: Any) -> None:
+    def __init__(self, directory: Path, url: str, **settings: Any) -> None:
+        """``url``: of the database."""
         directory.mkdir(exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -334,7 +335,7 @@ class FeedProcess:
             "heartbeat": 1,
             **settings,
         }
-        self.settings.write_text(json.dumps({"database": database, "secrets_file": str(secrets), "feed": feed}))
+        self.settings.write_text(json.dumps({"database": url, "secrets_file": str(secrets), "feed": feed}))
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from registry.feeding import FeedProcess, Gateway, expected, held
 from registry.fixtures import NewDatabase
+from registry.postgresql_server import PostgresqlServer
 from registry.site import assert_silent
 from registry.support import Registry, key, leading, until
+from sqlalchemy.engine import make_url
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.signing import VerifyKeys
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials, reports
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import keys
 
 
@@ -158,3 +161,36 @@ def make_certificate(certificate: Path, private: Path) -> None:
         check=True,
         capture_output=True,
     )
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_with_postgresql_it_can_be_a_role_that_cannot_see_accounts(
+    registry: Registry, process: Callable[..., FeedProcess], postgresql: PostgresqlServer
+) -> None:
+    """What docs/architecture.md says such a role needs."""
+    url = make_url(registry.store.environment.settings.database)
+    postgresql.execute("DROP ROLE IF EXISTS lethe_feed")
+    postgresql.execute("CREATE ROLE lethe_feed LOGIN")
+    for grant in (
+        "SELECT ON history, changes, outbox, credentials, feed_peers, alembic_version",
+        "SELECT, INSERT, UPDATE, DELETE ON reports",
+    ):
+        postgresql.execute(f"GRANT {grant} TO lethe_feed", str(url.database))
+    as_role = url.set(username="lethe_feed").render_as_string()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), psycopg.connect(as_role) as connection:
+        connection.execute("SELECT account FROM registrations")
+    feed = process(database=as_role).start()
+    gateway = Gateway(feed.url, token(registry))
+    gateway.take_snapshot()
+    with gateway.stream() as applied:
+        registry.register("alice", key(1))
+        while not gateway.peers:
+            next(applied)
+    report = {"interface": "wg0", "epoch": "0" * 32, "revision": 0, "peers": 2, "oldest_endpoint": None, "drift": 0}
+    gateway.http.post("/v1/feed/report", json={"interfaces": [report], "version": "1"}).raise_for_status()
+    assert feed.stop() == 0
+    (told,) = registry.store.read(reports.gateways)
+    assert told.report is not None
+    gateway.close()
+    postgresql.execute("DROP OWNED BY lethe_feed", str(url.database))
+    postgresql.execute("DROP ROLE lethe_feed")

@@ -23,7 +23,6 @@ from ..sequencer import CHANNEL
 
 _SOON, _GROWTH = 0.001, 2  # seconds until the first look when a commit is on its way; each pause is longer
 _COMMITS_WITHIN = 0.2  # seconds from the first byte in the log until a commit can be seen, on most disks
-_ANOTHER_WITHIN = 0.05  # seconds in which a second one is looked for: its bytes may have come with the first one's
 _IN_MODIFY = 0x2  # inotify(7)
 _EVENTS = 4096  # bytes
 
@@ -77,8 +76,17 @@ class _Looked:
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         pause = _SOON
-        while (version := self._version()) == self._seen:
+        while True:
+            written = self._was_written(0)
             now = time.monotonic()
+            if written:
+                self._look_until = now + _COMMITS_WITHIN
+            version = self._version()
+            if version != self._seen:
+                self._seen = version
+                if not written:
+                    self._look_until = 0.0  # what was on its way is there
+                return
             if now >= end:
                 return
             if now < self._look_until:
@@ -87,9 +95,6 @@ class _Looked:
             elif self._was_written(end - now):
                 self._look_until = time.monotonic() + _COMMITS_WITHIN
                 pause = _SOON
-        self._seen = version
-        self._was_written(0)
-        self._look_until = time.monotonic() + _ANOTHER_WITHIN
 
     def _was_written(self, seconds: float) -> bool:
         """Whether the log was written to since this was asked last, or is within that time."""
