@@ -45,7 +45,7 @@ PACKAGES = HERE.parents[1] / "plugins" / "module_utils"
 
 SIZES = [100_000, 1_000_000, 10_000_000]
 EXPIRY_FROM = 1_000_000  # keys: with fewer, a day's share is removed before anything can be measured
-SECONDS = 40  # of the open loop: the housekeeper comes at least once
+SECONDS = 30  # of the open loop
 CLOSED_SECONDS = 10
 EXPIRY_SECONDS = 30
 WARM_UP_SECONDS = 3
