@@ -6,21 +6,26 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from agents import Agent, Journal, configurations
-from fake_feed import FakeFeed
+from fake_feed import TOKEN, FakeFeed
 from namespaces import Namespace, in_child, ip, run, wait_until, wg_show
-from signed import SignedRegistry, name, peer
+from signed import SIGNING, SignedRegistry, name, peer
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import logs, runner
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import logs, memory, runner, status
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.cli import main
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.clock import ClockReading, read_clocks
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.device import KernelDevice
@@ -28,6 +33,9 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import PeerUpdate, Plan
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.purge_run import purge
 
+COLLECTIONS = Path(__file__).resolve().parents[3] / ".ansible/collections"
+CLI = "ansible_collections.lethe.wireguard.plugins.module_utils._lethe.cli"
+USER, LETHE = 4711, 4712  # ids: of the service's user, and of the group that may take the lock
 SOON = 120.0  # seconds: without KVM everything takes 15 to 40 times as long
 ENDPOINT = Endpoint.from_text("192.0.2.1:1234")
 
@@ -160,8 +168,8 @@ def test_an_agent_that_is_killed_while_it_applies_goes_on_when_it_is_started_aga
     wait_until(lambda: len(wg_show()) == 20, SOON, "the snapshot")
     wait_until(lambda: feed.streams, SOON, "the stream")
     feed.change(removed=[name(0), name(1)], peers=[peer(30)])
-    _pid, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    _pid, ended = os.waitpid(child, 0)
+    assert os.WTERMSIG(ended) == signal.SIGKILL
     gateway = Gateway(feed, tmp_path, device)
     try:
         gateway.settles()
@@ -213,7 +221,7 @@ def test_purge_and_agent_at_the_same_moment_neither_lose_a_peer_nor_bring_back_a
         gateway = Gateway(feed, tmp_path, device)
         try:
             gateway.settles()
-            status = gateway.agent.status
+            agent = gateway.agent.status
             revoked: set[PublicKey] = set()
             newest = 60
             begin, looks = rounds(), 0
@@ -226,13 +234,73 @@ def test_purge_and_agent_at_the_same_moment_neither_lose_a_peer_nor_bring_back_a
                 staying = feed.registry.peers.keys() - set(leaving)
                 feed.change(removed=leaving, peers=coming)
                 revoked |= set(leaving)
-                wait_until(lambda: status.position == feed.registry.position, SOON, "the change")
+                wait_until(lambda: agent.position == feed.registry.position, SOON, "the change")
                 there = device.read(lambda found: {state.public_key for state in found})
                 assert not there & revoked, "a revoked peer is there again"
                 assert staying | {each.public_key for each in coming} == there, "a peer was lost"
                 looks += 1
             gateway.settles()
             assert device.read(configurations) == configurations(feed.registry.peers.values())
-            assert status.drift == 0
+            assert agent.drift == 0
         finally:
             gateway.agent.stop()
+
+
+@pytest.fixture
+def directories() -> Iterator[None]:
+    """What systemd and tmpfiles.d make for the service, in memory."""
+    lock = Path("/run/lethe/lock")
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    os.chown(lock, 0, LETHE)
+    lock.chmod(0o660)
+    for directory in (status.DIRECTORY, memory.DIRECTORY):
+        directory.mkdir(parents=True, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", f"mode=755,uid={USER},gid={USER}", "tmpfs", str(directory))
+    yield
+    for directory in (status.DIRECTORY, memory.DIRECTORY):
+        run("umount", str(directory))
+        directory.rmdir()
+
+
+@pytest.mark.usefixtures("device", "directories")
+def test_the_command_needs_no_more_than_its_unit_gives_it(feed: FakeFeed, tmp_path: Path, journal: Journal) -> None:
+    """An own user, CAP_NET_ADMIN, the group that may take the lock: a snapshot, a change, a status, an end."""
+    feed.change(peers=[peer(n) for n in range(20)])
+    for directory in (tmp_path, *tmp_path.parents):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    settings, credential = tmp_path / "settings.json", tmp_path / "credential"
+    keys = [SIGNING.verify_key().text]
+    settings.write_text(json.dumps({"url": feed.url, "verify_keys": keys, "interfaces": ["wg0"]}))
+    credential.write_text(TOKEN)
+    os.chown(credential, USER, USER)
+    credential.chmod(0o400)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (tmp_path / "log").open("w") as log:
+        manager.bind(str(tmp_path / "notify"))
+        (tmp_path / "notify").chmod(0o666)
+        manager.settimeout(SOON)
+        agent = subprocess.Popen(
+            [
+                "setpriv", f"--reuid={USER}", f"--regid={USER}", f"--groups={LETHE}",
+                "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin",
+                "--no-new-privs", sys.executable, "-m", CLI, "agent", "run",
+                "--settings", settings, "--credential-file", credential,
+            ],
+            env=os.environ | {"PYTHONPATH": str(COLLECTIONS), "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stderr=log,
+        )  # fmt: skip
+        try:
+            while "READY=1" not in (told := manager.recv(4096).decode()):
+                assert agent.poll() is None
+            assert "STATUS=wg0: 20 peers, revision 20" in told
+            assert len(wg_show()) == 20
+            feed.change(removed=[name(0)])
+            assert main(["agent", "wait", "--revision", "21", "--timeout", str(SOON)]) == 0
+            assert name(0).text not in wg_show()
+        finally:
+            agent.terminate()
+            assert agent.wait(SOON) == 0
+    (path,) = memory.DIRECTORY.glob("*.json")
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (USER, 0o600)
+    assert {each.stat().st_mode & 0o777 for each in status.DIRECTORY.iterdir()} == {0o644}
+    journal.lines += (tmp_path / "log").read_text().splitlines()
