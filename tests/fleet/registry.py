@@ -84,6 +84,11 @@ def push() -> Recap:
     return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "peers")
 
 
+def roll_out_agents(**variables: str) -> Recap:
+    """Make the gateways follow the registry."""
+    return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "key_sync", **variables)
+
+
 def take(client: Client, registration: dict[str, Any]) -> None:
     """Give a client's interface what the registry gave it."""
     name, (ipv4, ipv6) = client.name, registration["allowed_ips"]

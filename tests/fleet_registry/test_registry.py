@@ -20,13 +20,14 @@ import pytest
 from fleet.client import Client
 from fleet.gateway import Gateway
 from fleet.hosts import CommandFailed
-from fleet.registry import METRICS_PORT, Registry, allowed_ips, play, push, take
+from fleet.registry import METRICS_PORT, Registry, allowed_ips, play, roll_out_agents, take
 from fleet.registry import register as register_key
 
 ACCOUNT = "customer-4711"
-UNIT, FEED_UNIT = "lethe-registry.service", "lethe-feed.service"
+UNIT, FEED_UNIT, AGENT_UNIT = "lethe-registry.service", "lethe-feed.service", "lethe-key-sync.service"
 # systemd's score, 0 (nothing allowed) to 10. What is left is the network and the state directory.
 EXPOSURE_LIMIT = 1.5
+AGENT_EXPOSURE_LIMIT = 2.0  # it has CAP_NET_ADMIN as well
 IPV4, IPV6 = ip_network("10.64.0.0/10"), ip_network("fd00:6c65:7468::/48")
 GATEWAYS_OWN = {"10.64.0.1/32", "10.64.0.2/32", "fd00:6c65:7468::1/128", "fd00:6c65:7468::2/128"}
 
@@ -87,7 +88,7 @@ class TestClient:
     def test_connects_through_every_gateway_with_the_addresses_it_was_given(
         self, carol: Client, gateways: tuple[Gateway, ...], given: Given
     ) -> None:
-        assert push().total("changed") == len(gateways)
+        """Nobody brings the key to the gateways: their agents follow the registry."""
         take(carol, given())
         carol.connect(gateways)
 
@@ -97,21 +98,95 @@ class TestClient:
             assert carol.reach(gateway.tunnel_ipv6) is not None
             assert gateway.handshake_age(carol.public_key) is not None
 
-    def test_a_push_without_a_change_changes_nothing(self) -> None:
-        assert push().total("changed") == 0
+    def test_another_roll_out_of_the_agents_changes_nothing(self) -> None:
+        assert roll_out_agents().total("changed") == 0
 
-    def test_suspended_is_off_after_the_next_push_and_resumed_it_is_back(
+    def test_suspended_is_off_at_once_and_resumed_it_is_back(
         self, carol: Client, gateways: tuple[Gateway, ...], given: Given
     ) -> None:
         assert play("suspend", account=ACCOUNT).total("changed") == 1
-        push()
         assert [gateway.peers() for gateway in gateways] == [[], []]
         assert carol.ping(gateways[0].tunnel_ipv4) is None
 
         assert play("suspend", account=ACCOUNT, state="active").total("changed") == 1
-        push()
         assert allowed_ips(gateways[0], carol.public_key) == sorted(given()["allowed_ips"])
         assert carol.reach(gateways[0].tunnel_ipv4) is not None
+
+
+class TestAgents:
+    def test_the_service_is_sandboxed(self, gateways: tuple[Gateway, ...]) -> None:
+        report = gateways[0].host.run(f"systemd-analyze security --no-pager {AGENT_UNIT}")
+
+        (exposure,) = re.findall(r"exposure level for \S+: ([\d.]+)", report)
+        assert float(exposure) <= AGENT_EXPOSURE_LIMIT
+
+    def test_systemd_finds_no_fault_in_the_unit(self, gateways: tuple[Gateway, ...]) -> None:
+        assert gateways[0].host.run(f"systemd-analyze verify --man=no {AGENT_UNIT} 2>&1 | grep lethe || true") == ""
+
+    def test_each_has_a_credential_of_its_own_that_only_root_can_read(self, gateways: tuple[Gateway, ...]) -> None:
+        looked = "stat --format='%a %U' /etc/lethe/key-sync.credential; sha256sum </etc/lethe/key-sync.credential"
+        modes, tokens = zip(*(gateway.host.run(looked).splitlines() for gateway in gateways), strict=True)
+        assert set(modes) == {"600 root"}
+        assert len(set(tokens)) == len(gateways)
+
+    def test_the_disk_and_the_journal_know_no_client(
+        self, carol: Client, gateways: tuple[Gateway, ...], given: Given
+    ) -> None:
+        addresses = [text.partition("/")[0] for text in given()["allowed_ips"]]
+        for secret in (carol.public_key, given()["preshared_key"], *addresses):
+            found = gateways[0].host.run(
+                f"grep --recursive --fixed-strings --files-with-matches -e {secret} "
+                "/etc /var /root /home /tmp /run 2>/dev/null || true; "
+                f"journalctl --no-pager --unit {AGENT_UNIT} | grep --fixed-strings -e {secret} || true",
+                seconds=300,
+            )
+            assert found == ""
+
+    def test_the_status_of_the_fleet_is_a_table(self, gateways: tuple[Gateway, ...]) -> None:
+        shown = play("status").output
+        for gateway in gateways:
+            assert re.search(rf"{gateway.name} +wg0 +\d+ +\d+ s +1 ", shown)
+
+    def test_a_push_brings_a_gateway_without_an_agent_what_it_lacks(
+        self, carol: Client, gateways: tuple[Gateway, ...], given: Given, kept: Path
+    ) -> None:
+        host = gateways[0].host
+        play("push", keep_snapshot_file=kept / "snapshot")
+        assert (kept / "snapshot").stat().st_mode & 0o777 == 0o600
+        host.run(f"systemctl stop {AGENT_UNIT}; wg set wg0 peer {carol.public_key} remove")
+        try:
+            assert play("push", snapshot_file=kept / "snapshot").total("changed") == 1
+            assert allowed_ips(gateways[0], carol.public_key) == sorted(given()["allowed_ips"])
+            assert play("push", snapshot_file=kept / "snapshot").total("changed") == 0
+        finally:
+            host.run(f"systemctl start {AGENT_UNIT}")
+        assert host.run("ls /run | grep snapshot || true") == ""
+
+    def test_a_revoked_key_is_gone_from_every_gateway_when_the_playbook_ends(
+        self, carol: Client, gateways: tuple[Gateway, ...], kept: Path
+    ) -> None:
+        key = other_key(carol)
+        register(kept, key, "other")
+        assert all(key in gateway.peers() for gateway in gateways)
+        play("revoke", public_key=key)
+        assert not any(key in gateway.peers() for gateway in gateways)
+
+    def test_a_gateway_that_does_not_follow_is_named_when_a_key_is_revoked(
+        self, carol: Client, gateways: tuple[Gateway, ...], kept: Path
+    ) -> None:
+        key = other_key(carol)
+        register(kept, key, "other")
+        away = gateways[1]
+        away.host.run(f"systemctl stop {AGENT_UNIT}")
+        try:
+            with pytest.raises(CommandFailed, match=f"These gateways may still have the key: {away.name}"):
+                play("revoke", public_key=key, timeout="5")
+            assert key not in gateways[0].peers()
+            assert key in away.peers()
+        finally:
+            away.host.run(f"systemctl start {AGENT_UNIT}")
+        away.host.run("lethe agent wait --timeout 120")
+        assert key not in away.peers()
 
 
 class TestHost:
@@ -160,8 +235,8 @@ class TestHost:
             assert found == ""
 
     def test_the_peers_on_their_way_to_the_gateways_are_gone(self, registry: Registry) -> None:
-        assert registry.host.run("ls /run | grep peers || true") == ""
-        assert list(Path("/dev/shm").glob("lethe-peers-*")) == []
+        assert registry.host.run("ls /run | grep snapshot || true") == ""
+        assert list(Path("/dev/shm").glob("lethe-snapshot-*")) == []
 
 
 def back_up_and_restore(carol: Client, registry: Registry, kept: Path, name: str) -> None:
@@ -213,7 +288,8 @@ class TestPostgresql:
         (kept / f"{ACCOUNT}.token").unlink()
         changed, _ = register(kept, carol.public_key)
         assert changed > 0
-        push()
+        # Nor does it know the gateways.
+        roll_out_agents(key_sync_replace_credential="true")
         take(carol, given())
         carol.connect(gateways)
 
