@@ -78,12 +78,6 @@ def register(directory: Path, public_key: str, name: str, account: str) -> tuple
     return recap, json.loads(addresses.read_text())
 
 
-def push() -> Recap:
-    """Bring the registry's peers to the gateways, whatever the inventory's peers file said before."""
-    PEERS_FILE.unlink(missing_ok=True)
-    return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "peers")
-
-
 def roll_out_agents(**variables: str) -> Recap:
     """Make the gateways follow the registry."""
     return play("site", *ALL_AT_ONCE, "--limit", "gateways", "--tags", "key_sync", **variables)
