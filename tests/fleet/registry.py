@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .client import Client
-from .fleet import PEERS_FILE, Recap, recap_of, start_playbook
+from .fleet import Recap, recap_of, start_playbook
 from .gateway import Gateway
 from .hosts import Host
 
 ALL_AT_ONCE = ("--extra-vars", '{"site_serial": ["100%"]}')
 CERTIFICATE = "/etc/lethe/registry.crt"
 PORT = 8443
+FEED_PORT = 8444
 METRICS_PORT = 8445
 
 # Run on a client's machine: $0 is the method, $1 the path, $2 the token, $3 the body.
@@ -45,6 +49,23 @@ class Registry:
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.host.run("lethe-registry status --json")))
+
+    def register(self, client: Client, token: str, public_key: str) -> None:
+        """Register another key of the client's account, as the client would."""
+        assert self.ask(client, "POST", "/v1/registrations", token, public_key=public_key)[0] == 201
+
+    def delete(self, client: Client, token: str, public_key: str) -> None:
+        """Delete a key of the client's account, as the client would."""
+        assert self.ask(client, "POST", "/v1/registrations/delete", token, public_key=public_key)[0] == 200
+
+    def wait_for(self, gateways: Iterable[Gateway]) -> None:
+        """Wait until the gateways have applied every change that was answered. Raises CommandFailed."""
+        deadline = time.monotonic() + 60
+        while (status := self.status())["waiting_changes"] and time.monotonic() < deadline:
+            time.sleep(0.5)
+        position = f"--epoch {status['epoch']} --revision {status['revision']}"
+        for gateway in gateways:
+            gateway.host.run(f"lethe agent wait {position} --timeout 120 >/dev/null", seconds=180)
 
     def ask(self, client: Client, method: str, path: str, token: str, **body: object) -> tuple[int, dict[str, Any]]:
         """A request to the API from a client's machine, over the network and by the registry's name."""
@@ -95,6 +116,31 @@ def take(client: Client, registration: dict[str, Any]) -> None:
         umask 077
         echo {registration["preshared_key"]} >/run/{name}.psk
     """)
+
+
+@contextmanager
+def cut_off(gateway: Gateway, *directions: str) -> Iterator[None]:
+    """Without the feed's packets to the gateway (``input``), and those from the gateway to it (``output``)."""
+    ports = {"input": "sport", "output": "dport"}
+    rules = " ".join(
+        f"chain {direction} {{ type filter hook {direction} priority -300; tcp {ports[direction]} {FEED_PORT} drop; }}"
+        for direction in directions
+    )
+    gateway.host.run(f"nft 'table inet cut {{ {rules} }}'")
+    try:
+        yield
+    finally:
+        gateway.host.run("nft delete table inet cut")
+
+
+@contextmanager
+def clock_set(gateway: Gateway, days: int) -> Iterator[None]:
+    """With the gateway's clock that many days ahead (or behind)."""
+    gateway.host.run(f"date --set=@$(($(date +%s) + {days * 86400}))")
+    try:
+        yield
+    finally:
+        gateway.host.run(f"date --set=@$(($(date +%s) - {days * 86400}))")
 
 
 def allowed_ips(gateway: Gateway, public_key: str) -> list[str]:

@@ -28,12 +28,23 @@ def gateways(machines: dict[str, list]) -> tuple[Gateway, ...]:
     return tuple(Gateway(host, number) for number, host in enumerate(machines["gateways"], 1))
 
 
-@pytest.fixture(scope="session")
-def carol(machines: dict[str, list]) -> Client:
+def _client(name: str, machines: dict[str, list], number: int) -> Client:
     """A client with a key of its own, and no address yet."""
-    client = Client("carol", machines["clients"][0], 9)
+    client = Client(name, machines["clients"][0], number)
     client.create()
     return client
+
+
+@pytest.fixture(scope="session")
+def carol(machines: dict[str, list]) -> Client:
+    """The client of the story."""
+    return _client("carol", machines, 9)
+
+
+@pytest.fixture(scope="session")
+def dave(machines: dict[str, list]) -> Client:
+    """Another device of the same account, for a while."""
+    return _client("dave", machines, 10)
 
 
 @pytest.fixture(scope="session")
