@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lint test test-unit test-registry test-kernel test-fleet bench lab-up lab-down clean
+.PHONY: help setup demo lint test test-unit test-registry test-kernel test-fleet test-long bench lab-up lab-down clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -24,6 +24,8 @@ test-kernel: ## against a real WireGuard kernel in a virtual machine
 	@bash scripts/test-kernel
 test-fleet: ## against a fleet of virtual machines
 	@bash scripts/test-fleet
+test-long: ## a fleet with 100,000 registrations: half an hour, not part of test
+	@bash scripts/test-long
 bench: ## peers per second beside wg and pyroute2 (FULL=1: to 1,048,576 peers); PART=registry: keys registered per second
 	@FULL=$(FULL) bash scripts/bench $(PART)
 lab-up: ## start the fleet of virtual machines

@@ -58,14 +58,14 @@ class Registry:
         """Delete a key of the client's account, as the client would."""
         assert self.ask(client, "POST", "/v1/registrations/delete", token, public_key=public_key)[0] == 200
 
-    def wait_for(self, gateways: Iterable[Gateway]) -> None:
+    def wait_for(self, gateways: Iterable[Gateway], *, seconds: int = 120) -> None:
         """Wait until the gateways have applied every change that was answered. Raises CommandFailed."""
         deadline = time.monotonic() + 60
         while (status := self.status())["waiting_changes"] and time.monotonic() < deadline:
             time.sleep(0.5)
         position = f"--epoch {status['epoch']} --revision {status['revision']}"
         for gateway in gateways:
-            gateway.host.run(f"lethe agent wait {position} --timeout 120 >/dev/null", seconds=180)
+            gateway.host.run(f"lethe agent wait {position} --timeout {seconds} >/dev/null", seconds=seconds + 60)
 
     def ask(self, client: Client, method: str, path: str, token: str, **body: object) -> tuple[int, dict[str, Any]]:
         """A request to the API from a client's machine, over the network and by the registry's name."""
