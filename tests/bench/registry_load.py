@@ -63,7 +63,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._answered: asyncio.Future[tuple[int, bytes]] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
 
@@ -94,7 +94,7 @@ class Client(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._answered.done():
+        if self._answered and not self._answered.done():
             self._answered.set_exception(exc or ConnectionResetError("the registry closed a connection"))
 
     # What the parser calls.
@@ -106,6 +106,7 @@ class Client(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
+        assert self._answered
         self._answered.set_result((self._parser.get_status_code(), self._body))
 
 

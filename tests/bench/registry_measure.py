@@ -62,6 +62,9 @@ POSTGRESQL = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
 """What is set on a machine of some size; all else is as Debian's package has it."""
 
 
+_PIECE = 1 << 24  # bytes
+
+
 def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
@@ -75,6 +78,17 @@ class Database(NamedTuple):
     processes: tuple[int, ...]  # how many serve it, one case after the other
     keys: int
     size: int  # bytes
+    files: list[Path]
+
+    def settle(self) -> None:
+        """As if it had been in use for days: nothing of the filling is left to be written, and what the memory holds of
+        the files is in it.
+        """
+        os.sync()
+        for path in self.files:
+            with path.open("rb", buffering=0) as file:
+                while file.read(_PIECE):
+                    pass
 
 
 def write_settings(directory: Path, url: str = "") -> Path:
@@ -97,7 +111,7 @@ def sqlite(directory: Path, population: Population) -> Iterator[Database]:
     url = f"sqlite:///{file}"
     try:
         fill(url, population)
-        yield Database("SQLite", write_settings(directory, url), (1,), population.keys, file.stat().st_size)
+        yield Database("SQLite", write_settings(directory, url), (1,), population.keys, file.stat().st_size, [file])
     finally:
         for each in directory.glob(f"{file.name}*"):
             each.unlink()
@@ -116,7 +130,8 @@ def postgresql(directory: Path, population: Population) -> Iterator[Database]:
         ((size,),) = server.execute(f"SELECT pg_database_size('{name}')")
         assert isinstance(size, int)
         settings = write_settings(directory, server.url(name))
-        yield Database("PostgreSQL", settings, (1, 2, 4), population.keys, size)
+        files = [each for each in (server.data / "base").rglob("*") if each.is_file()]
+        yield Database("PostgreSQL", settings, (1, 2, 4), population.keys, size, files)
     finally:
         server.remove()
 
@@ -366,7 +381,7 @@ def main() -> None:
             population = populations(keys)
             begun = time.monotonic()
             with made(options.directory, population) as database:
-                os.sync()  # what filling left to be written would be waited for later
+                database.settle()
                 took = time.monotonic() - begun
                 say(f"{keys:>10,} keys  {database.name:<10}  filled in {took:.0f} s, {database.size / 1e6:,.0f} MB")
                 bench = Bench(database, options.directory, out)
