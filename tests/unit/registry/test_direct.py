@@ -29,6 +29,15 @@ def test_nothing_is_none(registry: Registry) -> None:
     assert registry.store.read(lambda tx: tx.first(FIND, {"day": 0})) is None
 
 
+def test_all_rows_are_found_in_their_order(registry: Registry) -> None:
+    registry.store.write(lambda tx: tx.change(ADD, *ROWS))
+    every = select(resting).where(resting.c.free_day > bindparam("day")).order_by(resting.c.free_day)
+    found = [registry.store.read(lambda tx, day=day: tx.rows(every, {"day": day})) for day in (0, 3, 9)]
+    assert [[(row.address, row.free_day) for row in rows] for rows in found] == [
+        [(bytes([n]) * 32, n) for n in days] for days in ((3, 5, 9), (5, 9), ())
+    ]
+
+
 def test_a_change_tells_how_many_rows_it_changed(registry: Registry) -> None:
     registry.store.write(lambda tx: tx.change(ADD, *ROWS))
     assert registry.store.write(lambda tx: tx.change(MOVE, {"day": 5})) == 1

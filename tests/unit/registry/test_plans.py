@@ -85,6 +85,7 @@ def carried_out(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable
     engine = registry.store.engine
     # Through SQLAlchemy, which tells of them.
     monkeypatch.setattr(Transaction, "first", lambda tx, query, values: tx.connection.execute(query, values).first())
+    monkeypatch.setattr(Transaction, "rows", lambda tx, query, values: tx.connection.execute(query, values).all())
     monkeypatch.setattr(Transaction, "change", lambda tx, query, *rows: tx.connection.execute(query, [*rows]).rowcount)
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:

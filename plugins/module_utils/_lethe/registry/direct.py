@@ -43,13 +43,16 @@ _prepared: dict[Executable, _Prepared] = {}
 
 def first(connection: Connection, statement: Executable, parameters: Values) -> Any:
     """The first row, with its columns as attributes; None if there is none. Raises DBAPIError."""
+    return next(iter(rows(connection, statement, parameters)), None)
+
+
+def rows(connection: Connection, statement: Executable, parameters: Values) -> list[Any]:
+    """All rows, with their columns as attributes. Raises DBAPIError."""
     prepared, cursor = _carry_out(connection, statement, [parameters])
-    rows = cursor.fetchall()
-    if not rows:
-        return None
+    found = cursor.fetchall()
     if prepared.row is None:
         prepared.row = _row_type(cursor)
-    return prepared.row(*rows[0])
+    return [prepared.row(*row) for row in found]
 
 
 def change(connection: Connection, statement: Executable, parameters: Sequence[Values]) -> int:
@@ -61,17 +64,20 @@ def _row_type(cursor: sqlite3.Cursor) -> Any:
     return namedtuple("Row", [column[0] for column in cursor.description])
 
 
+def carry_out(connection: Connection, text: str, *values: Sequence[Any]) -> sqlite3.Cursor:
+    """Carry a statement out, once or with each of the values. Raises DBAPIError."""
+    driver: Any = connection.connection.driver_connection
+    try:
+        cursor: sqlite3.Cursor = driver.executemany(text, values) if len(values) > 1 else driver.execute(text, *values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True) from error
+    return cursor
+
+
 def _carry_out(
     connection: Connection, statement: Executable, parameters: Sequence[Values]
 ) -> tuple[_Prepared, sqlite3.Cursor]:
     prepared = _prepared.get(statement)
     if prepared is None:
         prepared = _prepared[statement] = _Prepared.of(statement, connection.dialect, parameters[0])
-    values = [prepared.values(each) for each in parameters]
-    driver: Any = connection.connection.driver_connection
-    try:
-        if len(values) == 1:
-            return prepared, driver.execute(prepared.text, values[0])
-        return prepared, driver.executemany(prepared.text, values)
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(prepared.text, None, error, sqlite3.Error, hide_parameters=True) from error
+    return prepared, carry_out(connection, prepared.text, *map(prepared.values, parameters))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from ..wireguard.keys import PublicKey
 from . import reports
@@ -17,6 +17,10 @@ from .settings import DAY
 from .store import Transaction
 
 _TIME_BYTES, _RANDOM_BYTES = 4, 12  # of an epoch
+
+_AFTER = (
+    select(changes).where(changes.c.revision > bindparam("after")).order_by(changes.c.revision).limit(bindparam("most"))
+)
 
 
 class Position(NamedTuple):
@@ -49,8 +53,8 @@ def position(tx: Transaction) -> Position:
 
 def changes_after(tx: Transaction, revision: int, most: int) -> list[Change]:
     """Up to ``most`` changes after a revision, in order."""
-    query = select(changes).where(changes.c.revision > revision).order_by(changes.c.revision).limit(most)
-    return [Change(row.revision, row.kind, PublicKey(row.public_key)) for row in tx.connection.execute(query)]
+    found = tx.rows(_AFTER, {"after": revision, "most": most})
+    return [Change(row.revision, row.kind, PublicKey(row.public_key)) for row in found]
 
 
 def begin_epoch(tx: Transaction) -> str:

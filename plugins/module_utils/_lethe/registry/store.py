@@ -14,7 +14,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -120,11 +120,17 @@ class Transaction:
 
     def first(self, statement: Executable, parameters: Values) -> Any:
         """The first row that a statement finds; None if there is none. ``statement``: a constant of its module, as
-        that of ``change``, because each is put together once (direct.py).
+        that of ``rows`` and ``change``, because each is put together once (direct.py).
         """
         if self.has_outbox:
             return self.connection.execute(statement, parameters).first()
         return direct.first(self.connection, statement, parameters)
+
+    def rows(self, statement: Executable, parameters: Values) -> Sequence[Any]:
+        """All rows that a statement finds."""
+        if self.has_outbox:
+            return self.connection.execute(statement, parameters).all()
+        return direct.rows(self.connection, statement, parameters)
 
     def change(self, statement: Executable, *parameters: Values) -> int:
         """Carry out a statement that changes rows, with each of the parameters; returns how many it changed."""
@@ -234,7 +240,7 @@ def connect(database: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+        direct.carry_out(connection, "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
 

@@ -18,7 +18,7 @@ from registry.support import Registry, key, until
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.position import Position
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.signing import VerifyKeys
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials, history
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import keys, routes
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import keys, routes, source
 
 
 def register(registry: Registry, *numbers: int, account: str = "alice") -> None:
@@ -74,6 +74,24 @@ def test_suspension_takes_keys_away_and_resumption_brings_them_back(site: FeedSi
     gateway.follow_to(site.position())
     assert len(held(gateway)) == 2
     assert held(gateway) == site.expected()
+
+
+def test_a_key_that_goes_in_one_batch_and_comes_back_in_the_next_is_in_the_one_as_gone(
+    registry: Registry, serve: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MOST_CHANGES", 2)
+    register(registry, 1, 2)
+    before = registry.position()
+    registry.suspend("alice")
+    registry.resume("alice")
+    gateway = serve().gateway()
+    gateway.position = Position(before.epoch, before.revision)
+    gateway.follow_to(Position(before.epoch, before.revision + 4))
+    both = tuple(sorted((key(1), key(2))))
+    assert [(batch.removed, tuple(peer.public_key for peer in batch.peers)) for batch in gateway.batches] == [
+        (both, ()),
+        ((), both),
+    ]
 
 
 def test_within_a_batch_keys_are_in_their_own_order(site: FeedSite) -> None:

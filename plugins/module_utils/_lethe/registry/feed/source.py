@@ -25,14 +25,15 @@ from ...wireguard.peers import Peer
 from ..errors import Refused
 from ..history import changes_after
 from ..history import position as history_position
-from ..schema import feed_peers, history, outbox
+from ..schema import changes, feed_peers, history, outbox
 from ..store import REMOVED, Transaction
 
 _ROWS = 5000  # of a snapshot, read at once
 
 _POSITION = select(history.c.epoch, history.c.revision)
 _WAITING = select(func.count()).select_from(outbox)
-_PEERS = select(feed_peers).where(feed_peers.c.public_key.in_(bindparam("keys", expanding=True)))
+_CHANGED = select(changes.c.public_key).where(changes.c.revision.between(bindparam("begin"), bindparam("end")))
+_PEERS = select(feed_peers).where(feed_peers.c.public_key.in_(_CHANGED))
 _ALL = select(feed_peers).order_by(feed_peers.c.public_key).execution_options(yield_per=_ROWS)
 
 
@@ -43,7 +44,7 @@ class PositionGone(Refused):
 
 def position(tx: Transaction) -> Position:
     """Where the history stands."""
-    return Position(*tx.connection.execute(_POSITION).one())
+    return Position(*tx.first(_POSITION, {}))
 
 
 def settled(tx: Transaction) -> Position:
@@ -67,16 +68,16 @@ def batch_after(tx: Transaction, reader: Position) -> Batch | None:
         raise PositionGone
     if reader.revision == now.revision:
         return None
-    changes = changes_after(tx, reader.revision, MOST_CHANGES)
-    if not changes or changes[0].revision != reader.revision + 1:
+    following = changes_after(tx, reader.revision, MOST_CHANGES)
+    if not following or following[0].revision != reader.revision + 1:
         raise PositionGone
-    last = {change.public_key: change.kind for change in changes}
+    last = {change.public_key: change.kind for change in following}
     removed = sorted(key for key, kind in last.items() if kind == REMOVED)
+    reached = following[-1].revision
     # A key that has gone since is not found; its removal follows.
-    added = [bytes(key) for key, kind in last.items() if kind != REMOVED]
-    rows = tx.connection.execute(_PEERS, {"keys": added}) if added else ()
-    peers = sorted(_peer(tx, row) for row in rows)
-    return Batch(now.epoch, reader.revision, changes[-1].revision, made(tx), tuple(removed), tuple(peers))
+    rows = tx.rows(_PEERS, {"begin": following[0].revision, "end": reached})
+    peers = sorted(_peer(tx, row) for row in rows if last[row.public_key] != REMOVED)
+    return Batch(now.epoch, reader.revision, reached, made(tx), tuple(removed), tuple(peers))
 
 
 @collection_paused()
