@@ -6,6 +6,7 @@
 
 machine.py peers KERNEL     KERNEL: the path of the kernel
 machine.py registry
+machine.py feed
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ def facts_of_registry() -> dict[str, str]:
     return {"sqlite": sqlite3.sqlite_version, "postgresql": f"PostgreSQL {postgres.split()[2]}"}
 
 
+def facts_of_feed() -> dict[str, str]:
+    return {"sqlite": sqlite3.sqlite_version}
+
+
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    special = {"peers": facts_of_peers, "registry": facts_of_registry}[what](*arguments)
+    special = {"peers": facts_of_peers, "registry": facts_of_registry, "feed": facts_of_feed}[what](*arguments)
     print(json.dumps({**facts(), **special}, indent=2))

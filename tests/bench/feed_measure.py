@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures the feed on this machine: how soon a change is everywhere, what the feed's process spends on it, how long an
+agent takes for a snapshot and for what it has missed, and what it costs while nothing happens.
+
+    feed_measure.py RESULTS DIRECTORY [--quick]
+
+Writes one JSON object per measurement to the file RESULTS and to standard error; databases are made in DIRECTORY. A
+change that does not reach every gateway ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from feed_site import HERE, OTHER_PROCESSORS, Process, Site, peak_memory, processor_seconds, said, started_on, tell
+
+CHANGES_EVERY = 0.1  # seconds
+IDLE_SECONDS = 90
+
+Row = dict[str, Any]
+
+
+class Bench:
+    """Sites to measure on, each in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextlib.contextmanager
+    def site(self, registrations: int, tls: bool = False) -> Iterator[Site]:
+        with tempfile.TemporaryDirectory(dir=self._directory) as directory:
+            site = Site(Path(directory), registrations, tls)
+            with contextlib.closing(site):
+                yield site
+
+    def propagation(self, gateways: int, mode: str, changes: int, tls: bool = False) -> Row:
+        """From the API's answer until all gateways have the change, and what the feed's process spent."""
+        with self.site(10_000, tls) as site:
+            feed = site.start_feed()
+            site.start_api()
+            site.register()  # everything is warm
+            with site.gateways(gateways, mode) as processes:
+                time.sleep(1)
+                base = site.position().revision
+                before = processor_seconds(feed)
+                begun = time.monotonic()
+                answered = []
+                for n in range(changes):
+                    time.sleep(max(0.0, begun + n * CHANGES_EVERY - time.monotonic()))
+                    answered.append(site.register())
+                time.sleep(1)
+                spent = processor_seconds(feed) - before
+                idle_begun, idle_before = time.monotonic(), processor_seconds(feed)
+                time.sleep(10)
+                idle = (processor_seconds(feed) - idle_before) / (time.monotonic() - idle_begun)
+                seen = _seen(processes)
+            cuts = quantiles(
+                [_everywhere(seen, base + n + 1, moment, gateways) for n, moment in enumerate(answered)], n=100
+            )
+            deliveries = sum(int(each[2]) for revision, told in seen.items() if revision > base for each in told)
+            return {
+                "case": f"propagation to {mode}" + (", TLS" if tls else ""),
+                "gateways": gateways,
+                "changes": changes,
+                "p50_ms": round(cuts[49], 1),
+                "p99_ms": round(cuts[98], 1),
+                "server_us_per_delivery": round(spent / deliveries * 1e6, 1),
+                "server_idle_percent": round(idle * 100, 2),
+                "server_memory_mb": round(peak_memory(feed)),
+            }
+
+    def snapshot(self, registrations: int) -> Row:
+        """From the request to the whole document, and what an agent takes from its start until it has applied it."""
+        with self.site(registrations) as site, contextlib.ExitStack() as stack:
+            feed = site.start_feed()
+            time.sleep(1)
+            first, document, etag = site.snapshot()
+            again, _, _ = site.snapshot()
+            unchanged, nothing, _ = site.snapshot(etag)
+            assert nothing == b""
+            agent = _agent(site, stack, "follow")
+            took = json.loads(said(agent))
+            assert took["peers"] == registrations
+            return {
+                "case": "snapshot",
+                "registrations": registrations,
+                "bytes": len(document),
+                "built_and_fetched_s": round(first, 2),
+                "fetched_again_s": round(again, 2),
+                "unchanged_s": round(unchanged, 4),
+                "applied_s": round(took["seconds"], 2),
+                "server_memory_mb": round(peak_memory(feed)),
+                "agent_memory_mb": round(peak_memory(agent)),
+            }
+
+    def catch_up(self, changes: int) -> Row:
+        """From the moment in which an agent connects again until it has applied all that it has missed."""
+        with self.site(10_000) as site, contextlib.ExitStack() as stack:
+            site.start_feed()
+            site.start_api()
+            agent = _agent(site, stack, "break")
+            said(agent)
+            tell(agent, "away")
+            said(agent, "away\n")
+            site.register_many(changes)
+            tell(agent, f"back {site.position().revision}")
+            took = json.loads(said(agent))
+            assert took["peers"] == 10_000 + changes
+            return {
+                "case": "catch-up",
+                "changes": changes,
+                "batches": took["batches"],
+                "applied_s": round(took["seconds"], 3),
+            }
+
+    def idle_agent(self, registrations: int, seconds: float) -> Row:
+        with self.site(registrations) as site, contextlib.ExitStack() as stack:
+            site.start_feed()
+            agent = _agent(site, stack, "follow")
+            said(agent)
+            time.sleep(2)
+            begun, before = time.monotonic(), processor_seconds(agent)
+            time.sleep(seconds)
+            spent = (processor_seconds(agent) - before) / (time.monotonic() - begun)
+            return {
+                "case": "idle agent",
+                "registrations": registrations,
+                "seconds": seconds,
+                "processor_percent": round(spent * 100, 2),
+                "agent_memory_mb": round(peak_memory(agent)),
+            }
+
+
+def _agent(site: Site, stack: contextlib.ExitStack, mode: str) -> Process:
+    what = [f"{HERE}/feed_agent.py", mode, site.url, f"{site.token_file}", site.verify_key, f"{site.directory}/agent"]
+    return started_on(OTHER_PROCESSORS, stack, *what)
+
+
+def _seen(processes: list[Process]) -> dict[int, list[list[float]]]:
+    """What the simulated gateways noted: by revision, of each process, when one first had it, the last, how many."""
+    seen: dict[int, list[list[float]]] = {}
+    for process in processes:
+        told, _ = process.communicate()
+        for revision, entry in json.loads(told).items():
+            seen.setdefault(int(revision), []).append(entry)
+    return seen
+
+
+def _everywhere(seen: dict[int, list[list[float]]], revision: int, answered: float, gateways: int) -> float:
+    """Milliseconds from the answer until all have it. A batch may have several changes: it is in the first that leads
+    to its revision or a later one.
+    """
+    there = min((reached for reached in seen if reached >= revision), default=None)
+    if there is None or sum(each[2] for each in seen[there]) != gateways:
+        raise SystemExit("feed_measure: a change did not reach all gateways")
+    return max(0.0, max(each[1] for each in seen[there]) - answered) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", type=Path)
+    parser.add_argument("directory", type=lambda path: Path(path).resolve())
+    parser.add_argument("--quick", action="store_true", help="as little as shows that it works")
+    options = parser.parse_args()
+    bench = Bench(options.directory)
+    measurements: list[Callable[[], Row]]
+    if options.quick:
+        measurements = [
+            lambda: bench.propagation(100, "agents", 20),
+            lambda: bench.snapshot(10_000),
+            lambda: bench.catch_up(400),
+            lambda: bench.idle_agent(10_000, 3),
+        ]
+    else:
+        measurements = [
+            lambda: bench.propagation(100, "agents", 300),
+            lambda: bench.propagation(500, "agents", 300),
+            lambda: bench.propagation(100, "connections", 300),
+            lambda: bench.propagation(500, "connections", 300),
+            lambda: bench.propagation(500, "connections", 300, tls=True),
+            lambda: bench.propagation(5000, "connections", 200),
+            lambda: bench.snapshot(100_000),
+            lambda: bench.snapshot(1_000_000),
+            lambda: bench.catch_up(1_000),
+            lambda: bench.catch_up(10_000),
+            lambda: bench.idle_agent(10_000, IDLE_SECONDS),
+            lambda: bench.idle_agent(100_000, IDLE_SECONDS),
+        ]
+    with options.results.open("w") as out:
+        for measure in measurements:
+            row = json.dumps(measure())
+            print(row, file=out, flush=True)
+            print(row, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
