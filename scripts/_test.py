@@ -18,12 +18,12 @@ from _jobs import CHECKOUT, Counts, Job, Outcome, Runner
 LOGS = CHECKOUT / ".cache/test"
 LANES = (
     (
-        Job("unit", ["scripts/test-unit"], 900),
-        Job("registry", ["scripts/test-registry"], 900),
-        Job("lint", ["scripts/lint"], 1200),
-        Job("kernel", ["scripts/test-kernel"], 1800),
+        Job("unit", ["scripts/test-unit"], 1800),
+        Job("registry", ["scripts/test-registry"], 1800),
+        Job("lint", ["scripts/lint"], 1800),
+        Job("kernel", ["scripts/test-kernel"], 2400),
     ),
-    (Job("fleet", ["scripts/test-fleet"], 4500),),
+    (Job("fleet", ["scripts/test-fleet"], 4800),),
 )
 LAYERS = tuple(job.name for lane in LANES for job in lane)
 TAIL = 60

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible import constants
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: run_directory
 short_description: A directory on the controller that does not outlive the playbook
@@ -41,6 +36,11 @@ _raw:
   type: list
   elements: path
 """
+
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):

@@ -103,11 +103,6 @@ class Fleet:
         path.write_text(lines, encoding="ascii")
 
     @staticmethod
-    def roll_out(*arguments: str) -> Recap:
-        """Run site.yml on all gateways at once: the lab's time is dear. Raises CommandFailed."""
-        return recap_of(start_playbook("--extra-vars", '{"site_serial": ["100%"]}', *arguments))
-
-    @staticmethod
     def revoke(client: Client) -> list[str]:
         """Remove a client from every gateway with the documented ad-hoc command. Returns the gateways that changed.
 

@@ -4,7 +4,7 @@
 """What a rolled-out fleet does, seen from a real client and by the kernel's own tools.
 
 The tests tell one story and run in their order: a client connects, falls silent, is forgotten, comes back; another is
-revoked; a gateway reboots.
+revoked. tests/fleet_registry goes on from there.
 """
 
 from __future__ import annotations
@@ -236,26 +236,3 @@ class TestDisturbed:
 
         table = f"nft list table inet lethe_{INTERFACE} 2>/dev/null"
         assert "notrack" in gateway.host.run(f"timeout 30 sh -c 'until {table}; do sleep 0.2; done'")
-
-    def test_a_gateway_comes_back_after_a_reboot_without_peers(self, fleet: Fleet) -> None:
-        gateway = fleet.gateways[0]
-        key = gateway.public_key()
-
-        gateway.host.reboot()
-
-        timer = f"lethe-purge@{INTERFACE}.timer"
-        assert gateway.host.run(f"systemctl is-active {UNITS[0]} {UNITS[1]} {timer}").split() == ["active"] * 3
-        assert gateway.host.run("systemctl --failed --quiet --plain --no-legend") == ""
-        assert gateway.public_key() == key
-        assert gateway.peers() == []
-        assert "notrack" in gateway.host.run(f"nft list table inet lethe_{INTERFACE}")
-
-    def test_a_push_gives_its_peers_back(self, fleet: Fleet) -> None:
-        gateway = fleet.gateways[0]
-        fleet.write_peers([fleet.alice])
-
-        recap = fleet.roll_out("--limit", gateway.name, "--tags", "peers")
-
-        assert list(recap.hosts) == [gateway.name]
-        assert gateway.peers() == [fleet.alice.public_key]
-        assert fleet.alice.reach(gateway.tunnel_ipv4, seconds=60) is not None

@@ -193,7 +193,6 @@ def test_a_database_that_was_away_is_taken_up_again(tmp_path: Path, start: Start
                 server.stop(how)
                 until(lambda: not feed.is_ready())
                 server.start()
-                registry.store.engine.dispose()
                 number = 2 if how == signal.SIGINT else 3
                 until(lambda n=number: _registers(registry, n))
             settle(registry, [following])
