@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from .client import Client
 from .fleet import Recap, recap_of, start_playbook
 from .gateway import Gateway
-from .hosts import Host
+from .hosts import RUN, Host
 
 ALL_AT_ONCE = ("--extra-vars", '{"site_serial": ["100%"]}')
 CERTIFICATE = "/etc/lethe/registry.crt"
@@ -25,14 +24,14 @@ PORT = 8443
 FEED_PORT = 8444
 METRICS_PORT = 8445
 
-# Run on a client's machine: $0 is the method, $1 the path, $2 the token, $3 the body.
+# Arguments: the certificate's file, the method, the path, the token, the body.
 _ASK = """
 import json, ssl, sys, urllib.request
-method, path, token, body = sys.argv[1:]
+certificate, method, path, token, body = sys.argv[1:]
 request = urllib.request.Request("https://%s:%d" + path, method=method, data=body.encode() or None)
 request.add_header("Authorization", "Bearer " + token)
 request.add_header("Content-Type", "application/json")
-context = ssl.create_default_context(cafile="/run/registry.crt")
+context = ssl.create_default_context(cafile=certificate)
 try:
     with urllib.request.urlopen(request, context=context, timeout=60) as answer:
         print(json.dumps([answer.status, json.load(answer)]))
@@ -48,6 +47,7 @@ class Registry:
     host: Host
 
     def status(self) -> dict[str, Any]:
+        """What the database has. A process that opens it takes half a minute to start, under emulation."""
         return dict(json.loads(self.host.run("lethe-registry status --json")))
 
     def register(self, client: Client, token: str, public_key: str) -> None:
@@ -60,10 +60,11 @@ class Registry:
 
     def wait_for(self, gateways: Iterable[Gateway], *, seconds: int = 120) -> None:
         """Wait until the gateways have applied every change that was answered. Raises CommandFailed."""
-        deadline = time.monotonic() + 60
-        while (status := self.status())["waiting_changes"] and time.monotonic() < deadline:
-            time.sleep(0.5)
-        position = f"--epoch {status['epoch']} --revision {status['revision']}"
+        token = (RUN / "operator.token").read_text().strip()
+        status, stand = self._ask_from(self.host, CERTIFICATE, "GET", "/v1/status", token)
+        assert status == 200
+        assert stand["waiting_changes"] == 0  # SQLite gives a change its revision before it is answered
+        position = f"--epoch {stand['epoch']} --revision {stand['revision']}"
         for gateway in gateways:
             gateway.host.run(f"lethe agent wait {position} --timeout {seconds} >/dev/null", seconds=seconds + 60)
 
@@ -71,9 +72,13 @@ class Registry:
         """A request to the API from a client's machine, over the network and by the registry's name."""
         certificate = self.host.run(f"cat {CERTIFICATE}")
         client.host.run(f"printf '%s\\n' {shlex.quote(certificate)} >/run/registry.crt")
-        script = _ASK % (self.host.name, PORT)
-        arguments = shlex.join([script, method, path, token, json.dumps(body) if body else ""])
-        status, document = json.loads(client.host.run(f"python3 -c {arguments}"))
+        return self._ask_from(client.host, "/run/registry.crt", method, path, token, json.dumps(body) if body else "")
+
+    def _ask_from(
+        self, host: Host, certificate: str, method: str, path: str, token: str, body: str = ""
+    ) -> tuple[int, dict[str, Any]]:
+        arguments = shlex.join([_ASK % (self.host.name, PORT), certificate, method, path, token, body])
+        status, document = json.loads(host.run(f"python3 -c {arguments}"))
         return status, document
 
 

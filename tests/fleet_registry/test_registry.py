@@ -339,7 +339,6 @@ def back_up_and_restore(carol: Client, registry: Registry, token: str, kept: Pat
 
     before = registry.status()
     registry.register(carol, token, other_key(carol))
-    assert registry.status()["registrations"] == before["registrations"] + 1
 
     play("restore", backup_file=backup, secrets_file=secrets, confirm=registry.host.name)
     after = registry.status()
