@@ -128,7 +128,7 @@ def cut_off(gateway: Gateway, *directions: str) -> Iterator[None]:
     """Without the feed's packets to the gateway (``input``), and those from the gateway to it (``output``)."""
     ports = {"input": "sport", "output": "dport"}
     rules = " ".join(
-        f"chain {direction} {{ type filter hook {direction} priority -300; tcp {ports[direction]} {FEED_PORT} drop; }}"
+        f"chain {direction} {{ type filter hook {direction} priority -300; tcp {ports[direction]} {FEED_PORT} drop; }};"
         for direction in directions
     )
     gateway.host.run(f"nft 'table inet cut {{ {rules} }}'")
