@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from .addresses import AllowedIPs
+from .bulk import collection_paused
 from .keys import PrivateKey, PublicKey
 from .peers import Configuration, DeviceSettings, Peer, PeerState
 from .plan import Plan
@@ -68,6 +69,7 @@ class MemoryDevice:
             if self._settings.public_key is not None:
                 self._remove(self._settings.public_key)
 
+    @collection_paused()
     def apply(self, plan: Plan) -> None:
         with self._lock:
             if plan.removes_all:
@@ -81,8 +83,9 @@ class MemoryDevice:
                 if update.allowed_ips is not None:
                     if not update.keep_other_allowed_ips:
                         self._release(state)
-                    self._take(update.public_key, update.allowed_ips)
+                    taken = self._take(update.public_key, update.allowed_ips)
                     state = self.peers[update.public_key]
+                    state = state._replace(allowed_ips=AllowedIPs(state.allowed_ips + taken))
                 self.peers[update.public_key] = state._replace(
                     preshared_key=state.preshared_key if update.preshared_key is None else update.preshared_key,
                     persistent_keepalive=(
@@ -113,17 +116,15 @@ class MemoryDevice:
     def _put(self, peer: Peer) -> None:
         if peer.public_key == self._settings.public_key:
             return
-        state = self.peers.get(peer.public_key) or PeerState(
-            peer.public_key, peer.preshared_key, 0, AllowedIPs(), None, 0, 0, 0
-        )
-        self._release(state)
-        self.peers[peer.public_key] = state._replace(
-            preshared_key=peer.preshared_key,
-            persistent_keepalive=peer.persistent_keepalive,
-            allowed_ips=AllowedIPs(),
-            endpoint=peer.endpoint or state.endpoint,
-        )
-        self._take(peer.public_key, peer.allowed_ips)
+        state = self.peers.get(peer.public_key)
+        if state is None:
+            endpoint, handshake, received, sent = None, 0, 0, 0
+        else:
+            self._release(state)
+            endpoint, handshake, received, sent = state[4:]
+        key, preshared_key, keepalive, allowed_ips, other = peer
+        taken = self._take(key, allowed_ips)
+        self.peers[key] = PeerState(key, preshared_key, keepalive, taken, other or endpoint, handshake, received, sent)
 
     def _remove(self, public_key: PublicKey) -> None:
         state = self.peers.pop(public_key, None)
@@ -137,13 +138,13 @@ class MemoryDevice:
         if state.public_key in self.peers:
             self.peers[state.public_key] = state._replace(allowed_ips=AllowedIPs())
 
-    def _take(self, public_key: PublicKey, allowed_ips: AllowedIPs) -> None:
-        for nest in allowed_ips.nests():
-            owner = self._owners.get(nest)
-            if owner is not None:
-                robbed = self.peers[owner]
+    def _take(self, public_key: PublicKey, allowed_ips: AllowedIPs) -> AllowedIPs:
+        """They are the peer's from now on, and of whoever had them no more; returns them, each once."""
+        nests = dict.fromkeys(allowed_ips.nests())
+        for nest in nests:
+            if nest in self._owners:
+                robbed = self.peers[self._owners[nest]]
                 left = [n for n in robbed.allowed_ips.nests() if n != nest]
-                self.peers[owner] = robbed._replace(allowed_ips=AllowedIPs(b"".join(left)))
+                self.peers[robbed.public_key] = robbed._replace(allowed_ips=AllowedIPs(b"".join(left)))
             self._owners[nest] = public_key
-            state = self.peers[public_key]
-            self.peers[public_key] = state._replace(allowed_ips=AllowedIPs(state.allowed_ips + nest))
+        return AllowedIPs(b"".join(nests))
