@@ -5,10 +5,11 @@
 """Measures in the lab that is up how soon a registered key is in the kernels of two gateways: by their agents, by
 `ansible-playbook lethe.wireguard.push`, and by a poll.
 
-    feed_lab.py RESULTS [--quick]
+    feed_lab.py RESULTS [--quick] [--rolled-out]
 
-Rolls the fleet out, then registers keys through the API. Programs on the machines (lab/) see to the times: all are of
-one clock, the client's. Writes one JSON object per measurement to the file RESULTS and to standard error.
+Rolls the fleet out, unless it is, then registers keys through the API. Programs on the machines (lab/) see to the
+times: all are of one clock, the client's. Writes one JSON object per measurement to the file RESULTS and to standard
+error.
 """
 
 from __future__ import annotations
@@ -80,9 +81,6 @@ class Lab:
         hosts = lab_hosts()
         self._gateways: list[Host] = hosts["gateways"]
         (registry,), (client,) = hosts["registries"], hosts["clients"]
-        PEERS_FILE.unlink(missing_ok=True)  # of a test: here the registry says who the peers are
-        settings = ("--extra-vars", json.dumps(SETTINGS))
-        play("site", *ALL_AT_ONCE, *settings)
         register(directory, new_key(), "first", ACCOUNT)
         client.run(f"cat >/run/registry.crt <<'PEM'\n{registry.run(f'cat {CERTIFICATE}')}\nPEM")
         arguments = (f"{PORT}", f"{NOTES_PORT}", f"{len(self._gateways)}")
@@ -135,6 +133,8 @@ class Lab:
         for gateway in self._gateways:
             gateway.run(f"systemctl stop {AGENT}")
         yield
+        for gateway in self._gateways:
+            gateway.run(f"systemctl start {AGENT}")
 
 
 def new_key() -> str:
@@ -145,9 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("results", type=Path)
     parser.add_argument("--quick", action="store_true", help="as little as shows that it works")
+    parser.add_argument("--rolled-out", action="store_true", help="an earlier run has rolled it out")
     options = parser.parse_args()
     changes, pushes, polls = (3, 1, 1) if options.quick else (100, 3, 5)
 
+    if not options.rolled_out:
+        PEERS_FILE.unlink(missing_ok=True)  # of a test: here the registry says who the peers are
+        play("site", *ALL_AT_ONCE, "--extra-vars", json.dumps(SETTINGS))
     with ExitStack() as stack, options.results.open("w") as out:
         lab = Lab(stack, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         lab.change(AGENT_LOOKS)  # everything is warm
