@@ -36,7 +36,6 @@ from fleet.registry import ALL_AT_ONCE, CERTIFICATE, PORT, play, register
 
 PROGRAMS = Path(__file__).resolve().parent / "lab"
 HOME = "/run/feed-bench"  # on the machines
-NOTES_PORT = 7000
 AGENT = "lethe-key-sync.service"
 ACCOUNT = "bench"
 # Seconds between looks at the kernel: the longer what is measured takes, the less it should be held up by them.
@@ -83,15 +82,15 @@ class Lab:
         (registry,), (client,) = hosts["registries"], hosts["clients"]
         register(directory, new_key(), "first", ACCOUNT)
         client.run(f"cat >/run/registry.crt <<'PEM'\n{registry.run(f'cat {CERTIFICATE}')}\nPEM")
-        arguments = (f"{PORT}", f"{NOTES_PORT}", f"{len(self._gateways)}")
+        arguments = (f"{PORT}", f"{len(self._gateways)}")
         self._client = self._start(stack, client, "register.py", "python3", *arguments)
         self._client.tell((directory / f"{ACCOUNT}.token").read_text().strip())
-        self._client.hears("listening")
+        port = self._client.hears()
         self._watchers = []
         self.round_trip_ms = 0.0
         for gateway in self._gateways:
-            arguments = (INTERFACE, client.wan_ipv4, f"{NOTES_PORT}")
-            watcher = self._start(stack, gateway, "watch.py", "/opt/lethe/current/bin/python", *arguments)
+            arguments = (INTERFACE, client.wan_ipv4, port)
+            watcher = self._start(stack, gateway, "watch.py", "/opt/lethe/current/venv/bin/python", *arguments)
             self.round_trip_ms = max(self.round_trip_ms, json.loads(watcher.hears())["round_trip_ms"])
             self._watchers.append(watcher)
 
@@ -132,9 +131,11 @@ class Lab:
     def without_agents(self) -> Iterator[None]:
         for gateway in self._gateways:
             gateway.run(f"systemctl stop {AGENT}")
-        yield
-        for gateway in self._gateways:
-            gateway.run(f"systemctl start {AGENT}")
+        try:
+            yield
+        finally:
+            for gateway in self._gateways:
+                gateway.run(f"systemctl start {AGENT}")
 
 
 def new_key() -> str:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on the client of the lab: registers keys, and is told by watch.py when the gateways' kernels have them.
 
-    register.py API-PORT PORT GATEWAYS
+    register.py API-PORT GATEWAYS
 
-Standard input: first a line with the client's credential, then one for each key. For a key it prints ``answered`` when
-the registry has answered, and then the seconds from there until all gateways had it.
+Prints the port at which it listens. Standard input: first a line with the client's credential, then one for each key.
+For a key it prints ``answered`` when the registry has answered, and then the seconds from there until all gateways had
+it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import sys
 import time
 
 
-def main(api_port: str, port: str, gateways: str) -> None:
+def main(api_port: str, gateways: str) -> None:
     token = sys.stdin.readline().strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     context = ssl.create_default_context(cafile="/run/registry.crt")
-    with socket.create_server(("", int(port))) as listening:
-        print("listening", flush=True)
+    with socket.create_server(("", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
         told = []
         for _ in range(int(gateways)):
             gateway, _address = listening.accept()

@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from _lethe.wireguard.netlink import Interrupted, WireGuardSocket
+from lethe.wireguard.netlink import Interrupted, WireGuardSocket
 
 ROUND_TRIPS = 20
 
@@ -32,6 +32,11 @@ def has(interface: str, key: bytes) -> bool:
             return any(key in body for body in kernel.dump())
         except Interrupted:  # another one has it just now
             return False
+
+
+def started_poll() -> subprocess.Popen[bytes]:
+    program = Path(__file__).with_name("poll.py")
+    return subprocess.Popen(["/usr/bin/python3", program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def main(interface: str, host: str, port: str) -> None:
@@ -49,7 +54,7 @@ def main(interface: str, host: str, port: str) -> None:
             what, text, pause = line.split()
             key = base64.b64decode(text)
             begun, looks = time.monotonic(), 1
-            poll = subprocess.Popen([sys.executable, Path(__file__).with_name("poll.py")]) if what == "poll" else None
+            poll = started_poll() if what == "poll" else None
             print("watching", flush=True)
             while not has(interface, key):
                 time.sleep(float(pause))
