@@ -101,6 +101,7 @@ def feed_lines(rows: list[Row]) -> list[str]:
         {
             "from the answer until all have it": ("case", str),
             "gateways": ("gateways", "{:,}".format),
+            "every, s": ("every_s", str),
             "p50, ms": ("p50_ms", "{:,.1f}".format),
             "p99, ms": ("p99_ms", "{:,.1f}".format),
             "server's µs per delivery": ("server_us_per_delivery", "{:.1f}".format),
