@@ -76,11 +76,12 @@ class _Looked:
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         pause = _SOON
+        written = self._was_written(0)
         while True:
-            written = self._was_written(0)
             now = time.monotonic()
             if written:
                 self._look_until = now + _COMMITS_WITHIN
+                pause = _SOON
             version = self._version()
             if version != self._seen:
                 self._seen = version
@@ -89,12 +90,11 @@ class _Looked:
                 return
             if now >= end:
                 return
-            if now < self._look_until:
-                time.sleep(pause)
+            looking = now < self._look_until
+            # The next commit may begin while one is looked for, also in vain.
+            written = self._was_written(min(pause, end - now) if looking else end - now)
+            if looking:
                 pause *= _GROWTH
-            elif self._was_written(end - now):
-                self._look_until = time.monotonic() + _COMMITS_WITHIN
-                pause = _SOON
 
     def _was_written(self, seconds: float) -> bool:
         """Whether the log was written to since this was asked last, or is within that time."""
