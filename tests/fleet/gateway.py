@@ -76,8 +76,12 @@ class Gateway:
 
     def wait_until_disconnected(self) -> None:
         """Wait until the agent has noticed that it hears nothing from the registry any more. Raises CommandFailed."""
-        connected = "lethe agent status --json | grep --quiet '\"connected\": *true'"
-        self.host.run(f"timeout 100 sh -c 'while {connected}; do sleep 1; done'")
+        self.host.run(
+            "for each in $(seq 100); do"
+            "  lethe agent status --json | grep --quiet '\"connected\": *true' || exit 0; sleep 1; "
+            "done; exit 1",
+            seconds=400,
+        )
 
     def _of(self, what: str, public_key: str) -> str:
         return _value(self.host.run(f"wg show {INTERFACE} {what}").splitlines(), public_key)

@@ -66,7 +66,9 @@ class InterfaceStatus:
         if self.position is None:
             return f"{self.name}: no peers yet: {self.error}" if self.error else f"{self.name}: {self.state}"
         stands = f"{self.name}: {self.peers} peers, revision {self.revision}"
-        return stands if self.connected else f"{stands}, the registry is away: {self.error}"
+        if self.connected:
+            return stands
+        return f"{stands}, the registry is away: {self.error}" if self.error else f"{stands}, asks the registry"
 
     def as_json(self, oldest_endpoint: float | None) -> dict[str, Any]:
         """``oldest_endpoint``: seconds, of the purge's last run."""
