@@ -24,7 +24,7 @@ test-kernel: ## against a real WireGuard kernel in a virtual machine
 	@bash scripts/test-kernel
 test-fleet: ## against a fleet of virtual machines
 	@bash scripts/test-fleet
-test-long: ## a fleet with 100,000 registrations: half an hour, not part of test
+test-long: ## a fleet with 100,000 registrations; not part of test
 	@bash scripts/test-long
 bench: ## peers per second beside wg and pyroute2 (FULL=1: to 1,048,576 peers); PART=registry: keys registered per second; PART=feed, feed-lab: how soon a change is on all gateways
 	@FULL=$(FULL) bash scripts/bench $(PART)
