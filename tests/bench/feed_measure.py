@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,11 +25,23 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from feed_site import HERE, OTHER_PROCESSORS, Process, Site, peak_memory, processor_seconds, said, started_on, tell
+from feed_site import (
+    FEEDS_PROCESSOR,
+    HERE,
+    OTHER_PROCESSORS,
+    Process,
+    Site,
+    peak_memory,
+    processor_seconds,
+    said,
+    started_on,
+    tell,
+)
 
 CHANGES_EVERY = 0.1  # seconds
 SLOWER = 0.4  # seconds, where all the gateways' work for one change takes a processor longer than the usual time
 IDLE_SECONDS = 75
+EVENT = 300  # bytes of a batch with one registration, on its way
 
 Row = dict[str, Any]
 
@@ -84,6 +97,17 @@ class Bench:
                 "server_idle_percent": round(idle * 100, 2),
                 "server_memory_mb": round(peak_memory(feed)),
             }
+
+    def bare_sends(self, connections: int, rounds: int) -> Row:
+        """What the kernel alone takes for a delivery, of as many bytes as a change has."""
+        command = [sys.executable, f"{HERE}/feed_sends.py", f"{connections}", f"{EVENT}", f"{rounds}"]
+        told = subprocess.run([*command, f"{FEEDS_PROCESSOR}"], check=True, stdout=subprocess.PIPE).stdout
+        return {
+            "case": "bare sends",
+            "gateways": connections,
+            "bytes": EVENT,
+            "us_per_send": round(json.loads(told)["us"], 1),
+        }
 
     def snapshot(self, registrations: int) -> Row:
         """From the request to the whole document, and what an agent takes from its start until it has applied it."""
@@ -185,6 +209,7 @@ def main() -> None:
             lambda: bench.propagation(100, "agents", 20),
             lambda: bench.snapshot(10_000),
             lambda: bench.catch_up(400),
+            lambda: bench.bare_sends(100, 5),
             lambda: bench.idle_agent(10_000, 3),
         ]
     else:
@@ -195,6 +220,8 @@ def main() -> None:
             lambda: bench.propagation(500, "connections", 200),
             lambda: bench.propagation(500, "connections", 200, tls=True),
             lambda: bench.propagation(5000, "connections", 100, every=SLOWER),
+            lambda: bench.bare_sends(500, 100),
+            lambda: bench.bare_sends(5000, 30),
             lambda: bench.snapshot(100_000),
             lambda: bench.snapshot(1_000_000),
             lambda: bench.catch_up(1_000),

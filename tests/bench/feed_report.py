@@ -122,6 +122,9 @@ def feed_lines(rows: list[Row]) -> list[str]:
         },
     ), ""]  # fmt: skip
     for row in rows:
+        if row["case"] == "bare sends":
+            sends = f"Bare sends to {row['gateways']:,} connections, of {row['bytes']} bytes, without a feed"
+            lines.append(f"- {sends}: {row['us_per_send']:.1f} µs each")
         if row["case"] == "catch-up":
             missed = f"{row['changes']:,} changes, in {row['batches']:,} batches"
             lines.append(f"- Catching up with {missed}: {row['applied_s']:.2f} s")

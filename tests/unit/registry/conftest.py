@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from registry.fixtures import (  # noqa: F401 - fixtures
@@ -17,33 +18,50 @@ from registry.fixtures import (  # noqa: F401 - fixtures
     sqlite_template,
 )
 from registry.support import Registry
-from sqlalchemy import event
+from sqlalchemy import Connection
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import direct
 
 Interpose = Callable[..., None]
 
 
 @pytest.fixture
-def interpose() -> Interpose:
+def on_statements(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has functions called just before, and just after, each statement of a use case, with its text."""
+
+    def arrange(target: Registry, before: Callable[[str], object], after: Callable[[str], object]) -> None:
+        carry_out = direct.carry_out
+
+        def told(connection: Connection, text: str, *values: Any) -> Any:
+            here = connection.engine is target.store.engine
+            statement = " ".join(text.split())
+            if here:
+                before(statement)
+            cursor = carry_out(connection, text, *values)
+            if here:
+                after(statement)
+            return cursor
+
+        monkeypatch.setattr(direct, "carry_out", told)
+
+    return arrange
+
+
+@pytest.fixture
+def interpose(on_statements: Callable[..., None]) -> Interpose:
     """Has something happen just before, or just after, the first statement that contains a text."""
 
     def arrange(target: Registry, do: Callable[[], object], before: str = "", after: tuple[str, ...] = ()) -> None:
         pending = [do]
 
         def once(statement: str, *texts: str) -> None:
-            if pending and any(each in " ".join(statement.split()) for each in texts):
+            if pending and any(each in statement for each in texts):
                 pending.pop()()
 
-        if before:
-            event.listen(
-                target.store.engine,
-                "before_cursor_execute",
-                lambda _connection, _cursor, statement, *_: once(statement, before),
-            )
-        if after:
-            event.listen(
-                target.store.engine,
-                "after_cursor_execute",
-                lambda _connection, _cursor, statement, *_: once(statement, *after),
-            )
+        on_statements(
+            target,
+            before=lambda statement: once(statement, *filter(None, [before])),
+            after=lambda statement: once(statement, *after),
+        )
 
     return arrange

@@ -1,14 +1,14 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Statements that SQLite gets directly: SQLAlchemy takes ten times as long to hand one over as SQLite to carry it out.
+"""Statements that the database's driver gets directly: SQLAlchemy takes ten times as long to hand one over as SQLite to
+carry it out, and with PostgreSQL all threads of a process wait for each other meanwhile.
 
 What SQLAlchemy knows stays its own: it puts each statement together, once, and errors are its errors.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ Values = Mapping[str, Any]  # of a statement's parameters
 
 @dataclass(slots=True)
 class _Prepared:
-    """A statement as SQLite takes it."""
+    """A statement as a driver takes it."""
 
     text: str
-    names: list[str]  # of its parameters, in order
+    names: list[str] | None  # of its parameters, in order; None: the driver takes them by name
     fixed: dict[str, Any]  # those with a value of their own, like a limit
     row: Any = None  # makes a row, once it is known what is in one
 
@@ -34,11 +34,13 @@ class _Prepared:
         compiled = statement.compile(dialect=dialect, column_keys=list(parameters))
         return cls(str(compiled), compiled.positiontup, compiled.params)
 
-    def values(self, parameters: Values) -> list[Any]:
+    def values(self, parameters: Values) -> Any:
+        if self.names is None:
+            return {**self.fixed, **parameters}
         return [parameters[name] if name in parameters else self.fixed[name] for name in self.names]
 
 
-_prepared: dict[Executable, _Prepared] = {}
+_prepared: dict[tuple[Executable, str], _Prepared] = {}  # by the statement and the dialect's name
 
 
 def first(connection: Connection, statement: Executable, parameters: Values) -> Any:
@@ -51,7 +53,7 @@ def rows(connection: Connection, statement: Executable, parameters: Values) -> l
     prepared, cursor = _carry_out(connection, statement, [parameters])
     found = cursor.fetchall()
     if prepared.row is None:
-        prepared.row = _row_type(cursor)
+        prepared.row = namedtuple("Row", [column[0] for column in cursor.description])
     return [prepared.row(*row) for row in found]
 
 
@@ -60,24 +62,27 @@ def change(connection: Connection, statement: Executable, parameters: Sequence[V
     return int(_carry_out(connection, statement, parameters)[1].rowcount)
 
 
-def _row_type(cursor: sqlite3.Cursor) -> Any:
-    return namedtuple("Row", [column[0] for column in cursor.description])
-
-
-def carry_out(connection: Connection, text: str, *values: Sequence[Any]) -> sqlite3.Cursor:
-    """Carry a statement out, once or with each of the values. Raises DBAPIError."""
+def carry_out(connection: Connection, text: str, *values: Any) -> Any:
+    """Carry a statement out, once or with each of the values; returns the driver's cursor. Raises DBAPIError."""
     driver: Any = connection.connection.driver_connection
+    errors = connection.dialect.loaded_dbapi.Error
     try:
-        cursor: sqlite3.Cursor = driver.executemany(text, values) if len(values) > 1 else driver.execute(text, *values)
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True) from error
+        cursor = driver.cursor()
+        if len(values) > 1:
+            cursor.executemany(text, values)
+        else:
+            cursor.execute(text, *values)
+    except errors as error:
+        raise DBAPIError.instance(
+            text, None, error, errors, hide_parameters=True, dialect=connection.dialect
+        ) from error
     return cursor
 
 
-def _carry_out(
-    connection: Connection, statement: Executable, parameters: Sequence[Values]
-) -> tuple[_Prepared, sqlite3.Cursor]:
-    prepared = _prepared.get(statement)
+def _carry_out(connection: Connection, statement: Executable, parameters: Sequence[Values]) -> tuple[_Prepared, Any]:
+    dialect = connection.dialect
+    prepared = _prepared.get((statement, dialect.name))
     if prepared is None:
-        prepared = _prepared[statement] = _Prepared.of(statement, connection.dialect, parameters[0])
+        prepared = _Prepared.of(statement, dialect, parameters[0])
+        _prepared[statement, dialect.name] = prepared
     return prepared, carry_out(connection, prepared.text, *map(prepared.values, parameters))

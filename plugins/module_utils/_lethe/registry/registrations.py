@@ -13,7 +13,20 @@ import ipaddress
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Column, Row, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Executable,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
@@ -26,7 +39,14 @@ from .store import ADDED, REMOVED, Transaction
 _EXPORT_ROWS = 5000
 _ATTEMPTS = 10  # at an insert: others may take what was free a moment ago
 _TURN_BITS = 32  # of a public key: finer than housekeeping looks
-_LOOK_AT = 50  # addresses at once, where a range is crowded
+_LOOKS = (10, DRAWS - 10)  # addresses at once, where a range is crowded: 75 % full, one of ten is free 19 times of 20
+_LOOKED_AT = [f"address{n}" for n in range(max(_LOOKS))]
+
+
+def _among(column: Column[Any]) -> dict[int, Executable]:
+    """By how many values are looked at: which of them are in the column."""
+    return {many: select(column).where(column.in_([bindparam(name) for name in _LOOKED_AT[:many]])) for many in _LOOKS}
+
 
 # Built once: putting a statement together costs more than SQLite takes to carry it out.
 _BY_KEY = select(registrations).where(registrations.c.public_key == bindparam("public_key"))
@@ -38,11 +58,11 @@ _IS_WAITING = select(outbox.c.public_key).where(outbox.c.public_key == bindparam
 _LOCK_BY_KEY = _BY_KEY.with_for_update()
 _LOCK_ACCOUNT = select(accounts.c.account).where(accounts.c.account == bindparam("account")).with_for_update()
 _RESTS = select(resting.c.address).where(resting.c.address == bindparam("address"))
-_RESTING = select(resting.c.address).where(resting.c.address.in_(bindparam("addresses", expanding=True)))
-# Does nothing when any unique column is taken, by a row that the transaction may not even see. SQLAlchemy promises an
-# insert's rowcount only where it is asked for: with psycopg it is -1 otherwise.
+_REGISTERED = {column: _among(column) for column in (registrations.c.ipv4, registrations.c.ipv6)}
+_RESTING = _among(resting.c.address)
+# Does nothing when any unique column is taken, by a row that the transaction may not even see.
 _INSERT = {
-    dialect: insert(registrations).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    dialect: insert(registrations).on_conflict_do_nothing()
     for dialect, insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
 }
 _GONE: BindParameter[Any] = bindparam("gone", expanding=True)
@@ -278,13 +298,15 @@ def _draw(tx: Transaction, pool: AddressPool[A], column: Column[Any], *, look: b
     """
     if not pool.size:
         return None
+    if not pool.rests:
+        return pool.draw(tx.environment.randbelow)  # so large that drawing one twice is out of the question
     if not look:
         address = pool.draw(tx.environment.randbelow)
-        if not pool.rests or not _rests(tx, address):
+        if not _rests(tx, address):
             return address
-    for _ in range(DRAWS // _LOOK_AT):
-        drawn = [pool.draw(tx.environment.randbelow) for _ in range(_LOOK_AT)]
-        taken = _registered(tx, column, drawn) | (_resting(tx, drawn) if pool.rests else set())
+    for many in _LOOKS:
+        drawn = [pool.draw(tx.environment.randbelow) for _ in range(many)]
+        taken = _registered(tx, column, drawn) | _resting(tx, drawn)
         for address in drawn:
             if address not in taken:
                 return address
@@ -292,15 +314,18 @@ def _draw(tx: Transaction, pool: AddressPool[A], column: Column[Any], *, look: b
 
 
 def _registered(tx: Transaction, column: Column[Any], addresses: list[A]) -> set[A]:
-    by_value = {_stored(address): address for address in addresses}
-    found = tx.connection.execute(select(column).where(column.in_(by_value))).scalars()
-    return {by_value[value] for value in found}
+    return _found(tx, _REGISTERED[column], [(_stored(address), address) for address in addresses])
 
 
 def _resting(tx: Transaction, addresses: list[A]) -> set[A]:
-    by_hash = {tx.vault.address_hash(address.packed): address for address in addresses}
-    found = tx.connection.execute(_RESTING, {"addresses": list(by_hash)}).scalars()
-    return {by_hash[hashed] for hashed in found}
+    return _found(tx, _RESTING, [(tx.vault.address_hash(address.packed), address) for address in addresses])
+
+
+def _found(tx: Transaction, among: dict[int, Executable], addresses: list[tuple[int | bytes | None, A]]) -> set[A]:
+    """Those addresses, each with the value that stands for it, whose value is there."""
+    values = {name: value for name, (value, _address) in zip(_LOOKED_AT, addresses, strict=False)}
+    found = {value for (value,) in tx.rows(among[len(addresses)], values)}
+    return {address for value, address in addresses if value in found}
 
 
 def _stored(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> int | bytes | None:

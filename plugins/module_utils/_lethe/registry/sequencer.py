@@ -16,6 +16,8 @@ import threading
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from . import direct
+
 CHANNEL = "lethe_revision"
 _LOCK = 0x6C65746865  # "lethe": the advisory lock of the leader
 _BATCH = 5000  # changes
@@ -42,17 +44,16 @@ _STAMP = text(
     SELECT max(revision) FROM stamped
     """
 )
+_NOTIFY = text("SELECT pg_notify(:channel, :revision)")
 
 _log = logging.getLogger(__name__)
 
 
 def stamp(connection: Connection, most: int = _BATCH) -> int | None:
     """Give up to ``most`` committed changes their revisions and tell listeners; returns the last one."""
-    revision: int | None = connection.execute(_STAMP, {"most": most}).scalar_one()
+    revision: int | None = direct.first(connection, _STAMP, {"most": most})[0]
     if revision is not None:
-        connection.execute(
-            text("SELECT pg_notify(:channel, :revision)"), {"channel": CHANNEL, "revision": str(revision)}
-        )
+        direct.rows(connection, _NOTIFY, {"channel": CHANNEL, "revision": str(revision)})
     return revision
 
 

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -37,6 +38,7 @@ from .vault import Vault
 _KEEP_ALIVE = 75  # seconds; longer than the 60 of the usual proxies, so that they close first
 _GRACE = 30  # seconds that requests in hand have to finish
 _BACKLOG = 2048
+_SWITCH = 0.0005  # seconds that a thread may go on while others could
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
         stack.callback(service.close)
         sockets = listen(stack, settings.server)
         logs.begin(log)
+        # A thread that has waited for the database would else wait for another thread, 5 ms after each statement.
+        sys.setswitchinterval(_SWITCH)
         stack.enter_context(_background(store, service))
         loop = uvloop.new_event_loop()
         stack.callback(loop.close)

@@ -52,6 +52,7 @@ _BATCH = 256  # use cases that share one SQLite commit
 _BUSY = 30_000  # ms that SQLite waits for other processes: it polls, and a busy writer leaves it few moments
 _LOG_PAGES = 100_000  # of SQLite's log, where no Housekeeper empties it before: writers then wait for the disk
 _CONNECTIONS = 10  # to PostgreSQL, of one process
+_WRITERS = 4  # threads: more of them wait longer for each other than for the database
 _ATTEMPTS = 5  # of a PostgreSQL transaction that met another one (deadlock, serialization)
 _PAUSE = 0.02  # seconds before the second of them; a multiple before those after it
 _RETRIABLE = ("40001", "40P01")  # SQLSTATEs of those
@@ -122,20 +123,14 @@ class Transaction:
         """The first row that a statement finds; None if there is none. ``statement``: a constant of its module, as
         that of ``rows`` and ``change``, because each is put together once (direct.py).
         """
-        if self.has_outbox:
-            return self.connection.execute(statement, parameters).first()
         return direct.first(self.connection, statement, parameters)
 
     def rows(self, statement: Executable, parameters: Values) -> Sequence[Any]:
         """All rows that a statement finds."""
-        if self.has_outbox:
-            return self.connection.execute(statement, parameters).all()
         return direct.rows(self.connection, statement, parameters)
 
     def change(self, statement: Executable, *parameters: Values) -> int:
         """Carry out a statement that changes rows, with each of the parameters; returns how many it changed."""
-        if self.has_outbox:
-            return self.connection.execute(statement, list(parameters)).rowcount
         return direct.change(self.connection, statement, parameters)
 
 
@@ -343,7 +338,7 @@ class PostgresqlStore:
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self.engine = engine
         self.environment = environment
-        self._executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="registry-writer")
+        self._executor = ThreadPoolExecutor(_WRITERS, thread_name_prefix="registry-writer")
         self._closed = False
 
     def submit(self, use_case: UseCase[T]) -> Future[T]:
@@ -359,7 +354,10 @@ class PostgresqlStore:
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        with (
+            self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+            connection.begin(),
+        ):
             yield Transaction(connection, self.environment, int(self.environment.clock()))
 
     def read(self, use_case: UseCase[T]) -> T:

@@ -140,7 +140,11 @@ class MemoryDevice:
 
     def _take(self, public_key: PublicKey, allowed_ips: AllowedIPs) -> AllowedIPs:
         """They are the peer's from now on, and of whoever had them no more; returns them, each once."""
-        nests = dict.fromkeys(allowed_ips.nests())
+        listed = allowed_ips.nests()
+        nests = dict.fromkeys(listed, public_key)
+        if len(nests) == len(listed) and self._owners.keys().isdisjoint(nests):
+            self._owners.update(nests)
+            return allowed_ips
         for nest in nests:
             if nest in self._owners:
                 robbed = self.peers[self._owners[nest]]
