@@ -53,13 +53,17 @@ def rows(connection: Connection, statement: Executable, parameters: Values) -> l
     prepared, cursor = _carry_out(connection, statement, [parameters])
     found = cursor.fetchall()
     if prepared.row is None:
-        prepared.row = namedtuple("Row", [column[0] for column in cursor.description])
+        prepared.row = _row_type(cursor)
     return [prepared.row(*row) for row in found]
 
 
 def change(connection: Connection, statement: Executable, parameters: Sequence[Values]) -> int:
     """Carry it out with each of the parameters; returns how many rows that changed. Raises DBAPIError."""
     return int(_carry_out(connection, statement, parameters)[1].rowcount)
+
+
+def _row_type(cursor: Any) -> Any:
+    return namedtuple("Row", [column[0] for column in cursor.description])
 
 
 def carry_out(connection: Connection, text: str, *values: Any) -> Any:
