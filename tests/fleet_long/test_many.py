@@ -115,6 +115,8 @@ def test_one_more_client_is_connected_at_the_first_try(
     erin.connect(gateways)
     for gateway in gateways:
         assert erin.ping(gateway.tunnel_ipv4, seconds=4) is not None
+    assert play("revoke", "--check", public_key=erin.public_key).total("changed") == 1
+    assert erin.ping(gateways[0].tunnel_ipv4, seconds=4) is not None
     play("revoke", public_key=erin.public_key)
     for gateway in gateways:
         assert in_kernel(gateway) == wanted
@@ -126,6 +128,10 @@ def test_a_push_brings_a_gateway_what_it_lacks(gateways: tuple[Gateway, ...], wa
     away.host.run(
         f"wg set wg0 $(wg show wg0 peers | head -{REGISTRATIONS // 100} | sed 's/.*/peer & remove/')", seconds=PATIENCE
     )
+    assert len(in_kernel(away)) == REGISTRATIONS * 99 // 100
+
+    looked = play("push", "--check")
+    assert f"{REGISTRATIONS // 100} added, 0 updated, 0 removed" in looked.output
     assert len(in_kernel(away)) == REGISTRATIONS * 99 // 100
 
     recap = play("push")

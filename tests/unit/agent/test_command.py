@@ -158,6 +158,17 @@ class TestApply:
         }  # fmt: skip
         assert memory.read_position(memory.path_of(tmp_path / "state", "wg0")) == registry.position
 
+    def test_changes_nothing_where_it_only_checks(
+        self, apply: Apply, device: MemoryDevice, capsys: Captured, tmp_path: Path
+    ) -> None:
+        registry = SignedRegistry(peer(n) for n in range(4))
+        device.reinstate([peer(0), peer(9)])
+        before = device.read(configurations)
+        assert apply(registry.snapshot(), "--check") == 0
+        assert capsys.readouterr().out == "wg0: revision 4, 4 peers: 3 added, 0 updated, 1 removed\n"
+        assert device.read(configurations) == before
+        assert memory.read_position(memory.path_of(tmp_path / "state", "wg0")) is None
+
     def test_refuses_what_is_older_forged_or_cut_off(
         self, apply: Apply, device: MemoryDevice, capsys: Captured
     ) -> None:

@@ -34,13 +34,19 @@ def not_the_registrys(device: Device, left_alone: Collection[bytes]) -> frozense
     return frozenset(left_alone) | (frozenset() if own is None else {own})
 
 
-def carry_out(device: Device, follower: Follower, whole: Whole, shrink_limit: int | None) -> Plan:
-    """Make the kernel have what the snapshot says. Raises SnapshotRefused and the errors of the kernel."""
+def carry_out(
+    device: Device, follower: Follower, whole: Whole, shrink_limit: int | None, *, check: bool = False
+) -> Plan:
+    """Make the kernel have what the snapshot says; with ``check``, only say what would be done. Raises SnapshotRefused
+    and the errors of the kernel.
+    """
+    left_alone = follower.left_alone
     try:
-        plan = follow_peers(device, whole.peers, left_alone=follower.left_alone, shrink_limit=shrink_limit)
+        plan = follow_peers(device, whole.peers, left_alone=left_alone, shrink_limit=shrink_limit, check=check)
     except ShrinkRefused as error:
         raise SnapshotRefused(error, shrink_limit) from None
-    follower.accept(whole)
+    if not check:
+        follower.accept(whole)
     return plan
 
 
@@ -52,14 +58,17 @@ def apply_snapshot(
     left_alone: Collection[bytes] = (),
     shrink_limit: int | None,
     state_directory: Path = memory.DIRECTORY,
+    check: bool = False,
 ) -> tuple[Whole, Plan]:
-    """Verify a signed snapshot, apply it if it is no older than what this host has had, and remember that.
+    """Verify a signed snapshot, apply it if it is no older than what this host has had, and remember that. With
+    ``check``, change nothing.
 
     Raises NotGenuine, DocumentRefused, Replayed, SnapshotRefused, MemoryUnusable and the errors of the kernel.
     """
     path = memory.path_of(state_directory, device.name)
     follower = Follower(keys, known=memory.read_position(path), left_alone=not_the_registrys(device, left_alone))
     whole = follower.read_snapshot(document)
-    plan = carry_out(device, follower, whole, shrink_limit)
-    memory.write_position(path, whole.position)
+    plan = carry_out(device, follower, whole, shrink_limit, check=check)
+    if not check:
+        memory.write_position(path, whole.position)
     return whole, plan

@@ -92,7 +92,8 @@ def _add_apply(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     apply.add_argument("--leave-alone", action="append", metavar="PUBLIC_KEY", help="a peer that stays; repeat it")
     apply.add_argument("--shrink-limit", type=int, metavar="PERCENT", help="peers that may be removed (default: 50)")
     apply.add_argument("--state-directory", type=Path, metavar="DIRECTORY", help="default: /var/lib/lethe-key-sync")
-    apply.add_argument("--json", action="store_true", help="print what was done as JSON")
+    apply.add_argument("--check", action="store_true", help="change nothing, and print what would be done")
+    apply.add_argument("--json", action="store_true", help="print it as JSON")
     apply.set_defaults(run=_apply)
 
 
@@ -206,6 +207,7 @@ def _apply(options: argparse.Namespace) -> int:
             left_alone=left_alone,
             shrink_limit=_shrink_limit(options, settings),
             state_directory=options.state_directory or memory.DIRECTORY,
+            check=options.check,
         )
         epoch, revision = whole.position
         stands = {"interface": name, "epoch": epoch, "revision": revision, "peers": len(whole.peers)}
