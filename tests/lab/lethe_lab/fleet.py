@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from . import process
 from .accelerator import choose_accelerator, qemu_version
@@ -71,6 +72,8 @@ class Fleet:
         self._settings = settings
         self._progress = progress
         self._run = settings.run
+        # Machines that boot side by side are recorded in one file, which one of them at a time may write.
+        self._recording = Lock()
 
     # -- what there is
 
@@ -173,8 +176,9 @@ class Fleet:
 
     def _reached(self, machine: Machine, record: Record) -> int:
         port = machine.forwarded_port()
-        record.ports[machine.host.name] = port
-        record.save(self._run)
+        with self._recording:
+            record.ports[machine.host.name] = port
+            record.save(self._run)
         return port
 
     def _each(self, action: Callable[[Machine], None], machines: Sequence[Machine]) -> None:

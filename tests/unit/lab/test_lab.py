@@ -12,19 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from lab.lethe_lab import kernel_vm, process
 from lab.lethe_lab.cache import built, digest_of
 from lab.lethe_lab.errors import LabError
-from lab.lethe_lab.fleet import Record
+from lab.lethe_lab.fleet import Fleet, Record
 from lab.lethe_lab.hosts import HOSTS, USUAL, host_named, hosts_file
 from lab.lethe_lab.hub import Switch
 from lab.lethe_lab.image import Image
 from lab.lethe_lab.inventory import inventory
 from lab.lethe_lab.kernel import current_kernel, uncompressed
-from lab.lethe_lab.machine import hardware, parse_forwarded_port, plumbing
+from lab.lethe_lab.machine import Machine, hardware, parse_forwarded_port, plumbing
 from lab.lethe_lab.settings import Settings
 
 IMAGE = Image(Path("/cache/images/0123"))
@@ -204,6 +205,16 @@ def test_record_survives_saving_and_a_damaged_one_counts_as_none(tmp_path: Path)
     assert Record.load(tmp_path) == record
     (tmp_path / "fleet.json").write_text(json.dumps({"image": "x"}))
     assert Record.load(tmp_path) is None
+
+
+def test_machines_that_boot_side_by_side_are_all_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "forwarded_port", lambda machine: 2000 + HOSTS.index(machine.host))
+    fleet = Fleet(Settings.from_environment({"LETHE_LAB_RUN": str(tmp_path)}), print)
+    record = Record(IMAGE, "tcg", {})
+    machines = [Machine(host, tmp_path, IMAGE) for host in HOSTS]
+    with ThreadPoolExecutor(len(machines)) as pool:
+        list(pool.map(lambda machine: fleet._reached(machine, record), machines * 50))
+    assert Record.load(tmp_path) == Record(IMAGE, "tcg", {host.name: 2000 + at for at, host in enumerate(HOSTS)})
 
 
 @pytest.mark.parametrize(
