@@ -21,10 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, repeat
 from typing import NamedTuple
 
-from .addresses import AllowedIP, AllowedIPs
+from .addresses import AllowedIP
 from .errors import InvalidValue
-from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
-from .peers import Configuration, Peer
+from .keys import KEY_BYTES, NO_PRESHARED_KEY, PublicKey
+from .peers import Peer, configured_peer
 
 MAGIC = b"LETHEPP1"
 _HEADER = struct.Struct(">8sII")
@@ -69,18 +69,12 @@ class ConfiguredPeers(Mapping[PublicKey, Peer]):
         return public_key in self.configurations
 
     def __getitem__(self, public_key: PublicKey) -> Peer:
-        return Configuration(self.configurations[public_key]).peer(public_key)
+        return configured_peer(public_key, self.configurations[public_key])
 
     def among(self, raw_keys: Iterable[bytes]) -> dict[PublicKey, Peer]:
         """The peers of these public keys."""
-        # Without the types' own checks: the layout guarantees them, and there are many peers.
-        new, given = bytes.__new__, self.configurations
-        peers: dict[PublicKey, Peer] = {}
-        for raw in raw_keys:
-            key, configuration = new(PublicKey, raw), given[raw]
-            preshared_key, allowed_ips = new(PresharedKey, configuration[:KEY_BYTES]), configuration[KEY_BYTES + 2 :]
-            peers[key] = tuple.__new__(Peer, (key, preshared_key, 0, new(AllowedIPs, allowed_ips), None))
-        return peers
+        peers = (configured_peer(raw, self.configurations[raw]) for raw in raw_keys)
+        return {peer.public_key: peer for peer in peers}
 
 
 class PackedPeers(ConfiguredPeers):
@@ -187,4 +181,4 @@ def peer_of(has: int, data: bytes) -> Peer:
         if has & part.bit:
             given[part] = iter((data[at : at + part.size],))
             at += part.size
-    return Configuration(next(_configurations(given))).peer(public_key)
+    return configured_peer(public_key, next(_configurations(given)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from itertools import starmap
 from typing import NamedTuple
 
 from .addresses import AllowedIPs, Endpoint
@@ -44,15 +45,26 @@ class Configuration(bytes):
         return cls(peer.preshared_key + _KEEPALIVE.pack(peer.persistent_keepalive) + peer.allowed_ips)
 
     def peer(self, public_key: PublicKey) -> Peer:
-        (keepalive,) = _KEEPALIVE.unpack_from(self, KEY_BYTES)
-        # Without the types' own checks: the layout guarantees them, and there are many peers.
-        preshared_key = bytes.__new__(PresharedKey, self[:KEY_BYTES])
-        return Peer(public_key, preshared_key, keepalive, bytes.__new__(AllowedIPs, self[_ALLOWED_IPS_AT:]))
+        return configured_peer(public_key, self)
 
     def __repr__(self) -> str:
         return "<Configuration>"
 
     __str__ = __repr__
+
+
+def configured_peer(public_key: bytes, configuration: bytes) -> Peer:
+    """The peer of that public key and Configuration."""
+    # Without the types' own checks: the layout guarantees them, and there are many peers.
+    new = bytes.__new__
+    fields = (
+        new(PublicKey, public_key),
+        new(PresharedKey, configuration[:KEY_BYTES]),
+        _KEEPALIVE.unpack_from(configuration, KEY_BYTES)[0],
+        new(AllowedIPs, configuration[_ALLOWED_IPS_AT:]),
+        None,
+    )
+    return tuple.__new__(Peer, fields)
 
 
 class ConfiguredPeersInOrder(Collection[Peer]):
@@ -72,7 +84,7 @@ class ConfiguredPeersInOrder(Collection[Peer]):
         return len(self.configurations)
 
     def __iter__(self) -> Iterator[Peer]:
-        return (Configuration(configuration).peer(PublicKey(key)) for key, configuration in self.configurations)
+        return starmap(configured_peer, self.configurations)
 
     def __contains__(self, peer: object) -> bool:
         return any(peer == each for each in self)
