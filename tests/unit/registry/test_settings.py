@@ -53,7 +53,7 @@ def test_numbers_have_bounds(name: str, bounds: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, bad) for name in BOUNDS for bad in ("5", 5.0, True, None, [])]
-    + [(name, bad) for name in ("database", "secrets_file") for bad in (5, None, [], b"x")]
+    + [(name, bad) for name in ("database", "secrets_file", "gateways_file") for bad in (5, None, [], b"x")]
     + [(name, bad) for name in ("ipv4_ranges", "ipv6_ranges", "reserved") for bad in ("10.0.0.0/8", [8], None, {})]
     + [("preshared_keys", bad) for bad in ("yes", 1, None)],
 )

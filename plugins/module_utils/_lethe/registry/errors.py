@@ -66,6 +66,13 @@ class KeyUnknown(Refused):
     detail = "this key is not registered, or expired, or was removed; register a new one"
 
 
+class KeyRemoved(KeyUnknown):
+    """As long as it is remembered: a client then knows that somebody did that, unless the key was old enough."""
+
+    slug, title, status = "key-removed", "The key was removed", 410
+    detail = "this key was removed: it was revoked, deleted or rotated out, or expired; register a new one"
+
+
 class KeyTaken(Refused):
     slug, title, status = "key-taken", "The key cannot be registered", 409
     detail = "this key was in use before; make a new key pair"

@@ -107,6 +107,7 @@ class Settings:
     rotation_grace: int = 3600  # seconds that the old key stays beside the new one, unless confirmed
     address_rest_days: int = 7  # days before a released address can be drawn again
     change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
+    gateways_file: str = ""  # with the gateways that clients are told of (gateway_file.py); empty: none
     server: ServerSettings = field(default_factory=ServerSettings)
     feed: FeedSettings = field(default_factory=FeedSettings)
 

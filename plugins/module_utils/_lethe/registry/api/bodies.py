@@ -24,9 +24,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ...gateways import Gateway
 from ...wireguard.errors import InvalidValue
 from ...wireguard.keys import PublicKey
-from .. import accounts, credentials, registrations, reports
+from .. import accounts, credentials, reach, registrations, reports
 from ..history import Position
 
 _DAY_ZERO = datetime.date(1970, 1, 1)
@@ -160,6 +161,42 @@ class ChangedRegistrationAnswer(RegistrationAnswer, Changed):
 
 class RegistrationsAnswer(BaseModel):
     registrations: list[RegistrationAnswer]
+
+
+class EndpointAnswer(BaseModel):
+    """A gateway, as a client needs to know it."""
+
+    name: str
+    public_key: Key
+    endpoint: str = Field(description="Host and port, like `gateway.example:51820` or `[2001:db8::1]:51820`.")
+    addresses: list[str] = Field(description="Its own addresses in the tunnel, like `10.64.0.1/10`.")
+
+
+class EndpointsAnswer(BaseModel):
+    gateways: list[EndpointAnswer]
+
+    @classmethod
+    def of(cls, gateways: Iterable[Gateway]) -> EndpointsAnswer:
+        return cls.model_validate({"gateways": [gateway.as_json() for gateway in gateways]})
+
+
+class ReachAnswer(BaseModel):
+    name: str
+    public_key: Key = Field(description="The gateway's.")
+    state: Literal["applied", "pending", "away"] = Field(
+        description="`applied`: it has the key; `pending`: it is connected to the registry, and lacks it; `away`: "
+        "it has not reported lately, or never does."
+    )
+
+
+class AppliedAnswer(BaseModel):
+    applied: bool = Field(description="Whether a gateway has the key, and none that is connected lacks it.")
+    gateways: list[ReachAnswer]
+
+    @classmethod
+    def of(cls, reached: list[reach.Reach]) -> AppliedAnswer:
+        found = [{"name": each.name, "public_key": each.public_key.text, "state": state} for each, state in reached]
+        return cls.model_validate({"applied": reach.is_everywhere(reached), "gateways": found})
 
 
 class TokenAnswer(BaseModel):

@@ -9,13 +9,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from .. import accounts, registrations
+from .. import accounts, reach, registrations
 from ..accounts import Account
 from ..credentials import Credential
 from ..errors import (
     AccountClosed,
     AccountSuspended,
     DeviceLimitReached,
+    KeyRemoved,
     KeyTaken,
     KeyUnknown,
     NotAllowed,
@@ -27,8 +28,10 @@ from ..registrations import Registration
 from ..store import Transaction
 from .bodies import (
     AccountAnswer,
+    AppliedAnswer,
     Changed,
     ChangedRegistrationAnswer,
+    EndpointsAnswer,
     KeyBody,
     RegistrationAnswer,
     RegistrationsAnswer,
@@ -58,6 +61,12 @@ async def account(client: Client) -> AccountAnswer:
         return AccountAnswer.of(accounts.look_at(tx, key), registrations.count(tx, key))
 
     return AccountAnswer(**await client.read(look))
+
+
+@router.get("/account/gateways", responses=documented(*_ACTIVE))
+async def gateways(client: Client) -> EndpointsAnswer:
+    """The gateways that the account's keys can connect to."""
+    return await client.look(lambda tx, _key, _account: EndpointsAnswer.of(tx.gateways))
 
 
 @router.get("/registrations", response_model_exclude_none=True, responses=documented(*_ACTIVE))
@@ -100,7 +109,7 @@ async def register(body: KeyBody, client: Client, response: Response) -> dict[st
     response_model_exclude_none=True,
     responses={
         200: {"model": ChangedRegistrationAnswer, "description": "This rotation was begun before."},
-        **documented(*_WITH_BODY, KeyUnknown, KeyTaken, RotationConflict, RangeFull),
+        **documented(*_WITH_BODY, KeyUnknown, KeyRemoved, KeyTaken, RotationConflict, RangeFull),
     },
 )
 async def rotate(body: RotationBody, client: Client, response: Response) -> dict[str, Any]:
@@ -120,7 +129,7 @@ async def rotate(body: RotationBody, client: Client, response: Response) -> dict
     "/registrations/confirm",
     response_model=ChangedRegistrationAnswer,
     response_model_exclude_none=True,
-    responses=documented(*_WITH_BODY, KeyUnknown),
+    responses=documented(*_WITH_BODY, KeyUnknown, KeyRemoved),
 )
 async def confirm(body: KeyBody, client: Client) -> dict[str, Any]:
     """The client uses this key now: the one that it replaces is removed everywhere."""
@@ -129,6 +138,19 @@ async def confirm(body: KeyBody, client: Client) -> dict[str, Any]:
         return _answer(registrations.confirm_rotation(tx, key, body.public_key), tx.now)
 
     return await client.change(do)
+
+
+@router.post("/registrations/applied", responses=documented(*_WITH_BODY, KeyUnknown, KeyRemoved))
+async def applied(body: KeyBody, client: Client) -> AppliedAnswer:
+    """Which gateways have a key of the account, by what they reported last: they do so twice a minute. A client
+    that rotates goes over to its new key when all that are connected have it.
+    """
+
+    def look(tx: Transaction, key: bytes, _: Account) -> AppliedAnswer:
+        registrations.own(tx, key, body.public_key)
+        return AppliedAnswer.of(reach.of_key(tx, body.public_key))
+
+    return await client.look(look)
 
 
 @router.post("/registrations/delete", responses=documented(*_WITH_BODY, KeyUnknown))
