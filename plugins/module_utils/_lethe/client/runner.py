@@ -1,0 +1,310 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does what is due, one thing at a time: asks the registry, brings the interface to what the state says, looks whether
+a gateway answers. What it decides is in rotation.py and schedule.py; the waiting is the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..gateways import Gateway
+from ..wireguard.errors import LetheError
+from ..wireguard.keys import PrivateKey, generate_private_key
+from . import rotation, schedule
+from .memory import Memory
+from .registry import Away, KeyGone, KeyRefused, Refused, Registry
+from .rotation import DAY, Own, Stage, State
+from .schedule import Uniform
+
+_log = logging.getLogger(__name__)
+
+_LOOK = 3600.0  # seconds between looks whether the registry still has the key, and at its gateways; give or take half
+_POLL = (5.0, 10.0)  # seconds between questions whether gateways have a key: they tell the registry twice a minute
+_PATIENCE = 600.0  # seconds after which a successor is tried whatever is known: some gateways report to nobody
+_TRIAL = 12.0  # seconds; WireGuard repeats an initiation every 5: REKEY_TIMEOUT in drivers/net/wireguard/messages.h
+_TRIAL_LOOK = 0.2  # seconds
+_UNANSWERED = (60.0, 900.0)  # seconds before another attempt: after the first one, and at most
+_LINGER = 120.0  # seconds, at most, before the key before is removed: gateways see the moment, and it is drawn
+_LONGEST_PAUSE = 900.0  # seconds
+_LONGEST_PAUSE_WITHOUT_KEY = 60.0  # nothing works until it is registered
+_LONGEST_PAUSE_FOR_PEOPLE = 3600.0  # where somebody has to do something first
+
+
+class Tunnel(Protocol):
+    """The interface. All methods raise LetheError."""
+
+    def bring(self, own: Own, gateways: tuple[Gateway, ...]) -> None:
+        """Make it have this key, and one of the gateways as its peer. What is so already is not touched."""
+
+    def is_answered(self) -> bool:
+        """Whether a gateway has completed a handshake with the present key. Looking makes it begin one."""
+
+    def is_silent(self) -> bool:
+        """Whether the gateway has ceased to answer."""
+
+    def take_another(self, gateways: tuple[Gateway, ...]) -> None:
+        """Go on with another gateway, if there is one."""
+
+    def take_down(self) -> None:
+        """Make there be no such interface."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How the client stands: for people. It names nobody."""
+
+    problem: str = ""  # why it does not go on, and what to do
+    slug: str = ""  # the registry's name for it
+    failures: int = 0  # in a row
+
+
+class Runner:
+    """One client. It does nothing by itself: ``step`` it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        tunnel: Tunnel,
+        memory: Memory,
+        period: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        uniform: Uniform = random.uniform,
+        new_key: Callable[[], PrivateKey] = generate_private_key,
+    ) -> None:
+        """``period``: seconds after which no key is in use any more. Raises StateUnusable."""
+        self.standing = Standing()
+        self._registry = registry
+        self._tunnel = tunnel
+        self._memory = memory
+        self._period = period
+        self._clock = clock
+        self._uniform = uniform
+        self._new_key = new_key
+        self._state = memory.read()
+        self._gateways = memory.read_gateways()
+        self._not_before = 0.0  # seconds since 1970: of the next request
+        self._look_at = 0.0  # when to look whether the registry has the key
+        self._attempts = 0  # to use a successor that no gateway answered
+
+    @property
+    def state(self) -> State | None:
+        """None: before the first step, and after having left."""
+        return self._state
+
+    def step(self) -> float:
+        """Do what is due; returns the seconds after which something is. In between it is to be called every second or
+        so all the same, for the gateway may cease to answer.
+        """
+        now = self._clock()
+        state = self._state
+        if state is None:
+            state = self._keep(rotation.begin(self._new_key()))
+        try:
+            self._care(state, now)
+            if now < self._not_before <= now + _LONGEST_PAUSE_FOR_PEOPLE and state.stage is not Stage.TRYING:
+                return self._not_before - now
+            self._bring(state, now)
+            wait = self._STAGES[state.stage](self, state, now)
+        except KeyGone as gone:
+            return self._gone(state, gone, now)
+        except LetheError as error:
+            return self._failed(state, error, now)
+        if self.standing.failures or (self.standing.problem and state.stage is not Stage.STOPPED):
+            _log.info("the registry and the kernel do as they are asked again")
+            self.standing = Standing()
+        return wait
+
+    def rotate(self) -> None:
+        """Begin a rotation at the next step, or get a new key for one that was removed. Raises StateUnusable."""
+        state = self._state
+        if state is not None and state.stage is Stage.SETTLED:
+            self._keep(rotation.postponed(state, 0))
+        elif state is not None and state.stage is Stage.STOPPED:
+            self._keep(rotation.begin(self._new_key()))
+        self._not_before = 0
+
+    def leave(self) -> None:
+        """From the next step on: have the key removed everywhere, then forget it. Raises StateUnusable."""
+        if self._state is not None and self._state.stage is not Stage.LEAVING:
+            self._keep(rotation.leave(self._state))
+        self._not_before = 0
+
+    def forget(self) -> None:
+        """Make there be no interface and no key on this host, whatever the registry has. Raises LetheError."""
+        self._tunnel.take_down()
+        self._memory.forget()
+        self._state = None
+
+    # --- the stages ------------------------------------------------------------------------------------
+
+    def _register(self, state: State, now: float) -> float:
+        try:
+            registration = self._registry.register(state.key.public_key)
+        except KeyRefused:
+            self._keep(rotation.begin(self._new_key()))
+            raise
+        rotate_at = schedule.first(now, self._period, registration.expires_day, self._uniform)
+        self._keep(rotation.registered(state, registration, rotate_at))
+        _log.info("registered; the key is changed in %.1f days", (rotate_at - now) / DAY)
+        return 0
+
+    def _settled(self, state: State, now: float) -> float:
+        due = schedule.in_bounds(state.due, now, self._period, self._uniform) if state.due else now
+        if due != state.due and due > now:
+            self._keep(rotation.postponed(state, due))
+            return 0
+        if now >= due:
+            self._keep(rotation.rotate(state, self._new_key()))
+            return 0
+        if not now < self._look_at <= now + 2 * _LOOK:
+            self._look(state, now)
+        return min(due, self._look_at) - now
+
+    def _look(self, state: State, now: float) -> None:
+        """Learn what became of the key, and of the gateways."""
+        self._registry.has_been_applied(state.key.public_key)
+        self._list_gateways()
+        self._look_at = now + self._uniform(0.5 * _LOOK, 1.5 * _LOOK)
+
+    def _rotate(self, state: State, now: float) -> float:
+        try:
+            registration = self._registry.rotate(state.key.public_key, state.next_key.public_key)
+        except KeyRefused:
+            self._keep(rotation.rotate(state, self._new_key()))
+            raise
+        self._attempts = 0
+        self._keep(rotation.added(state, registration, now + _PATIENCE))
+        return 0
+
+    def _wait(self, state: State, now: float) -> float:
+        if now < state.due <= now + max(_PATIENCE, _UNANSWERED[1]):
+            applied = self._registry.has_been_applied(state.next_key.public_key)
+            # After an attempt in vain, what the registry says of its gateways is known not to be all.
+            if not applied or self._attempts:
+                return min(self._uniform(*_POLL), state.due - now)
+        self._keep(rotation.attempt(state, now + _TRIAL))
+        return 0
+
+    def _try(self, state: State, now: float) -> float:
+        if self._tunnel.is_answered():
+            self._keep(rotation.answered(state, now + self._uniform(0, _LINGER)))
+            _log.info("a gateway answers the new key")
+            return 0
+        if now < state.due <= now + _TRIAL:
+            return _TRIAL_LOOK
+        self._attempts += 1
+        first, longest = _UNANSWERED
+        pause = min(longest, first * 2 ** min(self._attempts - 1, 10))
+        self._keep(rotation.unanswered(state, now + self._uniform(0.5 * pause, pause)))
+        _log.warning("no gateway answers the new key; it goes on with the one before")
+        self._tunnel.take_another(self._gateways)
+        return 0
+
+    def _confirm(self, state: State, now: float) -> float:
+        if now < state.due <= now + _LINGER:
+            return state.due - now
+        self._registry.confirm(state.key.public_key)
+        expires_day = None if state.key.registration is None else state.key.registration.expires_day
+        rotate_at = schedule.following(now, self._period, expires_day, self._uniform)
+        self._keep(rotation.confirmed(state, rotate_at))
+        _log.info("the key was changed; the next time is in %.1f days", (rotate_at - now) / DAY)
+        return 0
+
+    def _stopped(self, _state: State, _now: float) -> float:
+        self.standing.problem = (
+            "the registry has removed this client's key before its time: somebody revoked or deleted it. "
+            "For a new one: lethe client rotate"
+        )
+        self.standing.slug = "key-removed"
+        return math.inf
+
+    def _leave(self, state: State, _now: float) -> float:
+        try:
+            for own in state.own:
+                self._registry.delete(own.public_key)
+        except KeyGone:
+            pass
+        except Refused as error:
+            if error.slug not in ("account-closed", "account-unknown"):
+                raise
+            # Its keys were removed with it.
+        self.forget()
+        _log.info("logged out: the key is gone from the registry and from this host")
+        return math.inf
+
+    _STAGES = {  # noqa: RUF012 - never changed
+        Stage.REGISTERING: _register,
+        Stage.SETTLED: _settled,
+        Stage.ROTATING: _rotate,
+        Stage.WAITING: _wait,
+        Stage.TRYING: _try,
+        Stage.CONFIRMING: _confirm,
+        Stage.STOPPED: _stopped,
+        Stage.LEAVING: _leave,
+    }
+
+    # --- what they share -------------------------------------------------------------------------------
+
+    def _care(self, state: State, now: float) -> None:
+        """See to the gateway, also while the registry is not to be asked: it may be behind that gateway."""
+        if state.in_use and self._gateways and state.stage is not Stage.TRYING and self._tunnel.is_silent():
+            self._tunnel.take_another(self._gateways)
+            self._look_at = now  # it may be the key, or the list
+
+    def _bring(self, state: State, now: float) -> None:
+        own = state.in_use
+        if own is None or state.stage is Stage.LEAVING or (state.stage is Stage.TRYING and now >= state.due):
+            return
+        if not self._gateways:
+            self._list_gateways()
+        self._tunnel.bring(own, self._gateways)
+
+    def _list_gateways(self) -> None:
+        gateways = self._registry.gateways()
+        if not gateways:
+            raise Refused("the registry lists no gateway; the operator has to run site.yml with some in the inventory")
+        if gateways != self._gateways:
+            self._memory.write_gateways(gateways)
+            self._gateways = gateways
+
+    def _keep(self, state: State) -> State:
+        """Stored first: whatever is done from here on is done because of it."""
+        self._memory.write(state)
+        self._state = state
+        return state
+
+    def _gone(self, state: State, gone: KeyGone, now: float) -> float:
+        """The registry does not have a key that was asked about."""
+        expired = any(own.has_expired(now) for own in state.own)
+        if gone.removed and not expired:
+            _log.warning("the registry has removed the key before its time")
+            self._keep(rotation.removed(state))
+        else:
+            # It has expired while this host was off; or the registry was restored from a backup that has it not.
+            _log.warning("the key %s; a new one is registered", "has expired" if expired else "is not known any more")
+            self._keep(rotation.begin(self._new_key()))
+        return 0
+
+    def _failed(self, state: State, error: LetheError, now: float) -> float:
+        standing = self.standing
+        standing.failures += 1
+        if str(error) != standing.problem:
+            _log.warning("%s", error)
+        standing.problem = str(error)
+        standing.slug = error.slug if isinstance(error, Refused) else ""
+        if isinstance(error, Refused):
+            longest = _LONGEST_PAUSE_FOR_PEOPLE
+        else:
+            longest = _LONGEST_PAUSE if state.in_use else _LONGEST_PAUSE_WITHOUT_KEY
+        least = error.retry_after if isinstance(error, Away) else 0
+        self._not_before = now + schedule.pause(standing.failures, longest, self._uniform, least)
+        return self._not_before - now
