@@ -74,6 +74,11 @@ class Device(Protocol):
         time, in seconds, for which the interface was locked.
         """
 
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        """Have this key, and this peer alone and made anew, with one message: there is no moment at which a peer sees a
+        key that is not meant for it. Sessions end; what is sent from then on waits for a new one.
+        """
+
     def flush(self) -> None:
         """Remove all peers at once."""
 
@@ -151,6 +156,12 @@ class KernelDevice:
             raise KernelRefused(
                 "reinstate peers that it has deleted", refusal.errno, "push the peers again (site.yml): some are gone"
             ) from None
+
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        (piece,) = messages.encode_peer(peer)
+        with WireGuardSocket(self.name) as kernel:
+            # The kernel removes the peers, takes the key and adds the peer, in this order (wg_set_device()).
+            kernel.set("change its key", private_key=private_key, replace_peers=True, peers=piece)
 
     def flush(self) -> None:
         with WireGuardSocket(self.name) as kernel:

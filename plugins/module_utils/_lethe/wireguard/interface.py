@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,29 @@ def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> Inter
     return InterfaceChange(before, read_interface(options.name), steps)
 
 
+def exchange_addresses(name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
+    """Add the addresses that are missing, do what is to be done when both are there, and remove the others at once:
+    what is sent in between may have the wrong one.
+    """
+    with _links(name) as links:
+        index = _index(name)
+        before = _addresses(name)
+        _add_addresses(links, index, [address for address in wanted if address not in before])
+        between()
+        for address in before:
+            if address not in wanted:
+                links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        _set_addresses(links, name, wanted)
+
+
+def ensure_routes(name: str, networks: Sequence[str]) -> None:
+    """Make each network's packets go through the interface; other routes are left alone."""
+    with _links(name) as links:
+        index = _index(name)
+        for network in networks:
+            links.route("replace", dst=network, oif=index)
+
+
 def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
     """Make there be no such interface. Its peers go first: deleting a full one takes 18 ms for each."""
     before = read_interface(check_name(name))
@@ -227,10 +250,13 @@ def _set_addresses(links: IPRoute, name: str, wanted: tuple[Address, ...]) -> No
             links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
     # Read again: with the first IPv4 address of a network the kernel drops the others in it.
     left = _addresses(name)
-    for address in wanted:
-        if address not in left:
-            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
+    _add_addresses(links, index, [address for address in wanted if address not in left])
+
+
+def _add_addresses(links: IPRoute, index: int, addresses: Iterable[Address]) -> None:
+    for address in addresses:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
 
 
 def _new(name: str) -> InterfaceState:

@@ -105,6 +105,12 @@ class MemoryDevice:
                 self._put(peer)
         return 0.0
 
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        with self._lock:
+            self.flush()
+            self.configure(private_key=private_key)
+            self._put(peer)
+
     def flush(self) -> None:
         with self._lock:
             self.peers.clear()

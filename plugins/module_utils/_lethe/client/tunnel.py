@@ -1,0 +1,181 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client's interface in the kernel: one key, one peer, which is the gateway in use.
+
+An interface has one private key, so its change ends the session with the gateway. It costs one handshake, a round
+trip: what is sent meanwhile waits in the kernel. The new addresses are there before the change, and those before are
+gone after it, so that the interface is never without one and its routes stay. Connections that are bound to an address
+from before end with it, as they would a little later when the gateways forget it.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..gateways import Gateway
+from ..wireguard.addresses import AllowedIPs, Endpoint
+from ..wireguard.device import Device, KernelDevice
+from ..wireguard.errors import InterfaceNotFound, LetheError
+from ..wireguard.interface import (
+    InterfaceOptions,
+    ensure_interface,
+    ensure_routes,
+    exchange_addresses,
+    remove_interface,
+)
+from ..wireguard.keys import NO_PRESHARED_KEY
+from ..wireguard.links import Address, read_link
+from ..wireguard.peers import Peer, PeerState
+from .rotation import Own
+
+_HANDSHAKE = 12.0  # seconds that a gateway may take to answer at first: three initiations
+_SESSION = 210.0  # seconds: REJECT_AFTER_TIME, after which a session is no more, and some to make the next
+
+
+class GatewayNotFound(LetheError):
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(
+            f"the address of the gateway {gateway.name} is not found; see to the name service of this host"
+        )
+
+
+class NoGateway(LetheError):
+    def __init__(self) -> None:
+        super().__init__("there is no gateway to connect to; see the registry's list of them")
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOptions:
+    """What the interface is, beside its key, its addresses and its peer."""
+
+    name: str
+    allowed_ips: tuple[str, ...]  # what goes through the tunnel
+    keepalive: int = 25  # seconds: it also shows whether the gateway still answers
+    mtu: int = 1420  # bytes
+
+
+class Links:
+    """What is changed of the host's network: the kernel's. A test has its own."""
+
+    def index(self, name: str) -> int | None:
+        link = read_link(name)
+        return None if link is None else link.index
+
+    def ensure(self, options: InterfaceOptions) -> None:
+        ensure_interface(options)
+
+    def exchange_addresses(self, name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
+        exchange_addresses(name, wanted, between)
+
+    def ensure_routes(self, name: str, networks: Sequence[str]) -> None:
+        ensure_routes(name, networks)
+
+    def remove(self, name: str) -> None:
+        remove_interface(name)
+
+
+class KernelTunnel:
+    """As runner.py wants it."""
+
+    def __init__(
+        self,
+        options: TunnelOptions,
+        *,
+        links: Links | None = None,
+        device: Device | None = None,
+        choose: Callable[[Sequence[Gateway]], Gateway] = random.choice,
+        resolve: Callable[[str, int], Endpoint | None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.gateway: Gateway | None = None  # in use
+        self._options = options
+        self._links = links or Links()
+        self._device = device or KernelDevice(options.name)
+        self._choose = choose
+        self._resolve = resolve or looked_up
+        self._clock = clock
+        self._brought: tuple[Own, Gateway, int | None] | None = None
+        self._since = 0.0  # seconds since 1970: it has had this key and this gateway
+
+    def bring(self, own: Own, gateways: tuple[Gateway, ...]) -> None:
+        """Raises LetheError."""
+        gateway = self._of(gateways)
+        index = self._links.index(self._options.name)
+        if index is not None and self._brought == (own, gateway, index):
+            return
+        self._brought = None
+        wanted = own.registration.addresses if own.registration else ()
+        peer = self._peer(own, gateway)
+        name = self._options.name
+        self._links.ensure(InterfaceOptions(name, mtu=self._options.mtu))
+        with self._device.exclusive():
+            self._links.exchange_addresses(name, wanted, lambda: self._device.become(own.private_key, peer))
+        self._since = self._clock()
+        self._links.ensure_routes(name, self._options.allowed_ips)
+        self._brought = (own, gateway, self._links.index(name))
+
+    def is_answered(self) -> bool:
+        """Raises LetheError. With a keepalive the kernel begins a handshake by itself."""
+        return bool(self._handshake())
+
+    def is_silent(self) -> bool:
+        if self._brought is None:
+            return False
+        try:
+            handshake = self._handshake()
+        except InterfaceNotFound:
+            return False  # it will be brought again
+        last = max(handshake, self._since)
+        return not 0 <= self._clock() - last < (_SESSION if handshake else _HANDSHAKE)
+
+    def take_another(self, gateways: tuple[Gateway, ...]) -> None:
+        others = [each for each in gateways if self.gateway is None or each.public_key != self.gateway.public_key]
+        if others:
+            self.gateway = self._choose(others)
+        self._since = self._clock()
+        self._brought = None
+
+    def take_down(self) -> None:
+        self._links.remove(self._options.name)
+        self._brought = None
+
+    def _of(self, gateways: tuple[Gateway, ...]) -> Gateway:
+        """The one in use, if it is still listed so; else any."""
+        if self.gateway in gateways:
+            return self.gateway
+        if not gateways:
+            raise NoGateway
+        self.gateway = self._choose(gateways)
+        return self.gateway
+
+    def _peer(self, own: Own, gateway: Gateway) -> Peer:
+        endpoint = self._resolve(gateway.host, gateway.port)
+        if endpoint is None:
+            raise GatewayNotFound(gateway)
+        allowed_ips = AllowedIPs.from_texts(list(self._options.allowed_ips))
+        preshared_key = own.registration.preshared_key if own.registration else NO_PRESHARED_KEY
+        return Peer(gateway.public_key, preshared_key, self._options.keepalive, allowed_ips, endpoint)
+
+    def _handshake(self) -> float:
+        """Seconds since 1970 when it was completed last; 0: not since it was brought."""
+        states: list[PeerState] = self._device.read(list)
+        return max((state.handshake / 1e9 for state in states), default=0.0)
+
+
+def looked_up(host: str, port: int) -> Endpoint | None:
+    """The endpoint behind a name or an address; None if there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    for family, _kind, _protocol, _name, address in found:
+        if family == socket.AF_INET:
+            return Endpoint.from_text(f"{address[0]}:{port}")
+        if family == socket.AF_INET6:
+            return Endpoint.from_text(f"[{address[0]}]:{port}")
+    return None

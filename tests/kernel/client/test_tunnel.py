@@ -1,0 +1,203 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client's interface in the kernel, and a gateway: what a change of key costs those who are speaking."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_up import key
+from namespaces import PORT, Namespace, ip, wait_until
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import KernelTunnel, TunnelOptions
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.device import KernelDevice
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
+    address_from_text,
+    read_interface,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PresharedKey, PrivateKey
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Peer
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import Plan
+
+GATEWAY = PrivateKey.from_text(key(0, "gateway"))
+GATEWAYS = (Gateway("gateway1", GATEWAY.public_key(), "192.0.2.1", PORT),)
+INSIDE = "10.64.0.1"
+EVERY = 0.02  # seconds between packets
+
+
+def own(number: int) -> Own:
+    addresses = (address_from_text(f"10.64.1.{number}/32"), address_from_text(f"fd00::{number}/128"))
+    return Own(
+        PrivateKey.from_text(key(number, "private")),
+        Registration(addresses, PresharedKey.from_text(key(number, "preshared"))),
+    )
+
+
+def peer(one: Own) -> Peer:
+    assert one.registration is not None
+    allowed_ips = AllowedIPs.from_texts([str(address) for address in one.registration.addresses])
+    return Peer(one.public_key, one.registration.preshared_key, 0, allowed_ips)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[KernelDevice]:
+    """In a network of its own, where this test is not; it sends back what it gets. This test is in the client's."""
+    outer, inner = Namespace(), Namespace()
+    stop = threading.Event()
+    with inner:
+        ip(f"link add eth0 type veth peer name eth0 netns {outer.path}", "addr add 192.0.2.2/24 dev eth0")
+        ip("link set eth0 up")
+        with outer:
+            ip("addr add 192.0.2.1/24 dev eth0", "link set eth0 up", "link add wg0 type wireguard")
+            ip(f"addr add {INSIDE}/10 dev wg0", "addr add fd00::1:1/48 dev wg0", "link set wg0 up")
+            device = InNamespace(outer, tmp_path)
+            device.configure(private_key=GATEWAY, listen_port=PORT)
+            echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            echo.bind((INSIDE, 7))
+            echo.settimeout(0.1)
+
+        def send_back() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError, OSError):
+                    data, who = echo.recvfrom(100)
+                    echo.sendto(data, who)
+
+        thread = threading.Thread(target=send_back)
+        thread.start()
+        yield device
+        stop.set()
+        thread.join()
+        echo.close()
+    inner.close()
+    outer.close()
+
+
+class InNamespace(KernelDevice):
+    """The gateway's interface, from outside its namespace."""
+
+    def __init__(self, network: Namespace, directory: Path) -> None:
+        super().__init__("wg0", lock=directory / "lock")
+        self._network = network
+
+    def apply(self, plan: Plan) -> None:
+        with self._network:
+            super().apply(plan)
+
+
+@pytest.fixture
+def tunnel(gateway: KernelDevice, tmp_path: Path) -> KernelTunnel:
+    return KernelTunnel(
+        TunnelOptions("lethe0", ("10.64.0.0/10", "fd00::/48")),
+        device=KernelDevice("lethe0", lock=tmp_path / "client.lock"),
+    )
+
+
+class Speaker:
+    """Sends a packet every 20 ms, from whatever address the host has, and counts what comes back."""
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+        self.heard: dict[int, float] = {}
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("0.0.0.0", 0))
+        self._socket.settimeout(0.5)
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._send, self._hear)]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):
+                self._socket.sendto(str(len(self.sent)).encode(), (INSIDE, 7))
+            self.sent.append(time.monotonic())
+            self._stop.wait(EVERY)
+
+    def _hear(self) -> None:
+        while not self._stop.is_set() or time.monotonic() < self.sent[-1] + 1:
+            with contextlib.suppress(TimeoutError):
+                number = int(self._socket.recv(100))
+                self.heard[number] = time.monotonic()
+
+    def stop(self) -> tuple[int, int, float]:
+        """Packets that were sent, packets that never came back, the longest time in seconds without one."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._socket.close()
+        moments = sorted(self.heard.values())
+        gap = max((later - earlier for earlier, later in itertools.pairwise(moments)), default=0.0)
+        return len(self.sent), len(self.sent) - len(self.heard), gap
+
+
+def carries_packets() -> None:
+    speaker = Speaker()
+    wait_until(lambda: speaker.heard, 60, "an answer")
+    speaker.stop()
+
+
+def answered(tunnel: KernelTunnel) -> None:
+    wait_until(tunnel.is_answered, 60, "the gateway's answer")
+
+
+def test_it_is_answered_by_a_gateway_that_has_the_key_and_by_no_other(
+    gateway: KernelDevice, tunnel: KernelTunnel
+) -> None:
+    tunnel.bring(own(1), GATEWAYS)
+    time.sleep(2)
+    assert not tunnel.is_answered()
+    gateway.apply(Plan(added=[peer(own(1))]))
+    answered(tunnel)  # without anything that is sent through it
+    carries_packets()
+    state = read_interface("lethe0")
+    assert state is not None
+    assert {str(address) for address in state.addresses} == {"10.64.1.1/32", "fd00::1/128"}
+
+
+def test_a_change_of_key_loses_next_to_nothing(
+    gateway: KernelDevice, tunnel: KernelTunnel, record_property: pytest.RecordProperty
+) -> None:
+    gateway.apply(Plan(added=[peer(own(1)), peer(own(2))]))
+    tunnel.bring(own(1), GATEWAYS)
+    answered(tunnel)
+    speaker = Speaker()
+    wait_until(lambda: len(speaker.heard) > 20, 60, "answers")
+    tunnel.bring(own(2), GATEWAYS)
+    switched = len(speaker.sent)
+    answered(tunnel)
+    wait_until(lambda: any(number > switched + 20 for number in list(speaker.heard)), 60, "answers with the new key")
+    sent, lost, gap = speaker.stop()
+    record_property("sent", sent)
+    record_property("lost", lost)
+    record_property("gap", gap)
+    print(f"of {sent} packets {lost} were lost; the longest silence was {1000 * gap:.0f} ms")
+    assert lost <= 1 / EVERY  # one second
+    state = read_interface("lethe0")
+    assert state is not None
+    assert state.public_key == own(2).public_key
+    assert {str(address) for address in state.addresses} == {"10.64.1.2/32", "fd00::2/128"}
+
+
+def test_a_key_that_the_gateway_lacks_is_put_back(gateway: KernelDevice, tunnel: KernelTunnel) -> None:
+    gateway.apply(Plan(added=[peer(own(1))]))
+    tunnel.bring(own(1), GATEWAYS)
+    answered(tunnel)
+    tunnel.bring(own(3), GATEWAYS)
+    time.sleep(1)
+    assert not tunnel.is_answered()
+    tunnel.bring(own(1), GATEWAYS)
+    answered(tunnel)
+    carries_packets()
+    tunnel.take_down()
+    assert read_interface("lethe0") is None

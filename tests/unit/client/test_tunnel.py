@@ -1,0 +1,194 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of the client's interface, in memory; tests/kernel/client has the kernel's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from made_up import key
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import (
+    GatewayNotFound,
+    KernelTunnel,
+    Links,
+    NoGateway,
+    TunnelOptions,
+    looked_up,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
+    InterfaceOptions,
+    address_from_text,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
+    PresharedKey,
+    PrivateKey,
+    PublicKey,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.links import Address
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
+
+ONE = Gateway("gateway1", PublicKey.from_text(key(901)), "192.0.2.1", 51820)
+TWO = Gateway("gateway2", PublicKey.from_text(key(902)), "2001:db8::2", 443)
+BOTH = (ONE, TWO)
+
+
+def own(number: int) -> Own:
+    addresses = (address_from_text(f"10.64.0.{number}/32"), address_from_text(f"fd00::{number}/128"))
+    preshared_key = PresharedKey.from_text(key(number, "preshared"))
+    return Own(PrivateKey.from_text(key(number, "private")), Registration(addresses, preshared_key))
+
+
+class FakeLinks(Links):
+    """A host with one interface; it writes down what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Address, ...] | tuple[str, ...]] = []
+        self.there: int | None = None
+        self.has: tuple[Address, ...] = ()
+
+    def index(self, name: str) -> int | None:
+        return self.there
+
+    def ensure(self, options: InterfaceOptions) -> None:
+        assert options.addresses is None
+        self.there = self.there or 7
+
+    def exchange_addresses(self, name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
+        self.done.append((*self.has, *wanted))
+        between()
+        self.has = wanted
+        self.done.append(wanted)
+
+    def ensure_routes(self, name: str, networks: Sequence[str]) -> None:
+        self.done.append(tuple(networks))
+
+    def remove(self, name: str) -> None:
+        self.there, self.has = None, ()
+
+
+class Host:
+    def __init__(self) -> None:
+        self.links = FakeLinks()
+        self.device = MemoryDevice("lethe0")
+        self.now = 1_000_000.0
+        options = TunnelOptions("lethe0", ("10.64.0.0/10", "fd00::/48"))
+        self.tunnel = KernelTunnel(
+            options, links=self.links, device=self.device, choose=lambda some: some[0], clock=lambda: self.now
+        )
+
+    def handshake(self) -> None:
+        for name, state in self.device.peers.items():
+            self.device.peers[name] = state._replace(handshake=int(self.now * 1e9))
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_a_new_interface_has_the_key_the_addresses_and_one_gateway(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    assert host.device.settings().public_key == own(1).public_key
+    (peer,) = host.device.peers.values()
+    assert peer.public_key == ONE.public_key
+    assert peer.preshared_key == PresharedKey.from_text(key(1, "preshared"))
+    assert peer.endpoint is not None
+    assert peer.endpoint.text == "192.0.2.1:51820"
+    assert sorted(peer.allowed_ips.texts) == ["10.64.0.0/10", "fd00::/48"]
+    assert peer.persistent_keepalive == 25
+    assert [str(address) for address in host.links.has] == ["10.64.0.1/32", "fd00::1/128"]
+    assert host.links.done[-1] == ("10.64.0.0/10", "fd00::/48")
+
+
+def test_what_is_so_already_is_not_touched(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    done = list(host.links.done)
+    host.handshake()
+    host.tunnel.bring(own(1), (TWO, ONE))
+    assert host.links.done == done
+    assert host.tunnel.is_answered()
+
+
+def test_a_change_of_key_has_both_addresses_at_its_moment(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    host.handshake()
+    host.links.done.clear()
+    host.tunnel.bring(own(2), BOTH)
+    both, after, _routes = ([str(one) for one in each] for each in host.links.done)
+    assert both == ["10.64.0.1/32", "fd00::1/128", "10.64.0.2/32", "fd00::2/128"]
+    assert after == ["10.64.0.2/32", "fd00::2/128"]
+    assert host.device.settings().public_key == own(2).public_key
+    assert not host.tunnel.is_answered()  # nobody has answered this key
+    host.handshake()
+    assert host.tunnel.is_answered()
+
+
+def test_an_interface_that_was_removed_or_made_anew_is_brought_again(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    host.links.there = 8
+    host.device.flush()
+    host.tunnel.bring(own(1), BOTH)
+    assert len(host.device.peers) == 1
+
+
+def test_a_gateway_with_another_key_is_connected_anew(host: Host) -> None:
+    host.tunnel.bring(own(1), (ONE,))
+    other = replace(ONE, public_key=PublicKey.from_text(key(903)))
+    host.tunnel.bring(own(1), (other,))
+    assert list(host.device.peers) == [other.public_key]
+
+
+def test_silence_is_a_session_without_another_handshake(host: Host) -> None:
+    assert not host.tunnel.is_silent()
+    host.tunnel.bring(own(1), BOTH)
+    assert not host.tunnel.is_silent()
+    host.now += 12
+    assert host.tunnel.is_silent()
+    host.handshake()
+    assert not host.tunnel.is_silent()
+    host.now += 209
+    assert not host.tunnel.is_silent()
+    host.now += 1
+    assert host.tunnel.is_silent()
+    host.tunnel.take_another(BOTH)
+    assert not host.tunnel.is_silent()
+    host.tunnel.bring(own(1), BOTH)
+    assert list(host.device.peers) == [TWO.public_key]
+
+
+def test_without_another_gateway_it_tries_the_same_again(host: Host) -> None:
+    host.tunnel.bring(own(1), (ONE,))
+    host.handshake()
+    host.tunnel.take_another((ONE,))
+    host.tunnel.bring(own(1), (ONE,))
+    assert list(host.device.peers) == [ONE.public_key]
+    assert not host.tunnel.is_answered()
+
+
+def test_a_gateway_that_cannot_be_found_changes_nothing(host: Host) -> None:
+    host.tunnel.bring(own(1), (ONE,))
+    with pytest.raises(GatewayNotFound, match="gateway9"):
+        host.tunnel.bring(own(2), (replace(ONE, name="gateway9", host="gateway9.invalid"),))
+    assert host.device.settings().public_key == own(1).public_key
+    with pytest.raises(NoGateway):
+        host.tunnel.bring(own(2), ())
+
+
+def test_it_is_taken_down(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    host.tunnel.take_down()
+    assert host.links.there is None
+
+
+def test_addresses_need_no_name_service() -> None:
+    for gateway, text in ((ONE, "192.0.2.1:51820"), (TWO, "[2001:db8::2]:443")):
+        found = looked_up(gateway.host, gateway.port)
+        assert found is not None
+        assert found.text == text
+    assert looked_up("gateway9.invalid", 1) is None
