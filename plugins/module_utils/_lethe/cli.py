@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .agent import command as agent_command
+from .client import command as client_command
 from .registry import command as registry_command
 from .version import VERSION
 from .wireguard.errors import LetheError
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     fingerprint.set_defaults(run=_fingerprint)
 
     agent_command.add_to(commands)
+    client_command.add_to(commands)
     registry_command.add_to(commands)
     return parser
 

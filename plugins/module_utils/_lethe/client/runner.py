@@ -82,6 +82,7 @@ class Runner:
     ) -> None:
         """``period``: seconds after which no key is in use any more. Raises StateUnusable."""
         self.standing = Standing()
+        self.keys = 0  # that it came to use since it was started
         self._registry = registry
         self._tunnel = tunnel
         self._memory = memory
@@ -154,6 +155,7 @@ class Runner:
             raise
         rotate_at = schedule.first(now, self._period, registration.expires_day, self._uniform)
         self._keep(rotation.registered(state, registration, rotate_at))
+        self.keys += 1
         _log.info("registered; the key is changed in %.1f days", (rotate_at - now) / DAY)
         return 0
 
@@ -216,6 +218,7 @@ class Runner:
         expires_day = None if state.key.registration is None else state.key.registration.expires_day
         rotate_at = schedule.following(now, self._period, expires_day, self._uniform)
         self._keep(rotation.confirmed(state, rotate_at))
+        self.keys += 1
         _log.info("the key was changed; the next time is in %.1f days", (rotate_at - now) / DAY)
         return 0
 

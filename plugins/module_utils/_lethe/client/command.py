@@ -1,0 +1,222 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ``lethe client`` commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..wireguard.errors import LetheError
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+_POLL = 0.2  # seconds
+
+# The imports inside functions keep the other `lethe` commands fast.
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``client`` to the commands of ``lethe``."""
+    actions = commands.add_parser(
+        "client",
+        help="be a client whose key and addresses change",
+        description="The client registers a key of its own, connects to one of the registry's gateways, and changes "
+        "its key and its addresses every few days, and whenever it is asked to.",
+    ).add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = actions.add_parser("run", help="be it, until SIGTERM", description="What lethe-client.service runs.")
+    _add_settings(run)
+    run.set_defaults(run=_run)
+
+    status = actions.add_parser("status", help="show how it stands")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    _add_status_file(status)
+    status.set_defaults(run=_status)
+
+    rotate = actions.add_parser(
+        "rotate",
+        help="change the key now",
+        description="Ask the running client for a new key and new addresses, also in place of a key that was revoked, "
+        "and wait until they are in use.",
+    )
+    _add_timeout(rotate)
+    _add_status_file(rotate)
+    rotate.set_defaults(run=_rotate)
+
+    logout = actions.add_parser(
+        "logout",
+        help="have the key removed everywhere",
+        description="Have the key removed from the registry, and so from all gateways, then remove the interface and "
+        "all keys from this host. The running client ends with it; without one the command does it itself.",
+    )
+    logout.add_argument(
+        "--forget", action="store_true", help="do not ask the registry: there the key stays until it expires"
+    )
+    _add_timeout(logout)
+    _add_settings(logout)
+    _add_status_file(logout)
+    logout.set_defaults(run=_logout)
+
+    export = actions.add_parser(
+        "export",
+        help="register a key for another device and print its configuration",
+        description="Register a new key and print a configuration for wg-quick and for WireGuard's apps (as a QR code: "
+        "pipe it to `qrencode -t ansiutf8`). The private key is kept nowhere here. It does not rotate, and stops "
+        "working when it expires.",
+    )
+    _add_settings(export)
+    export.set_defaults(run=_export)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="settings, JSON (default: /etc/lethe/client.json)"
+    )
+    parser.add_argument(
+        "--credential-file",
+        type=Path,
+        metavar="FILE",
+        help="the client's credential (default: /etc/lethe/client.credential)",
+    )
+
+
+def _add_status_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--status-file", type=Path, metavar="FILE", help="default: /run/lethe-client/status.json")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS", help="default: %(default)s")
+
+
+class NotDone(LetheError):
+    def __init__(self, what: str, seconds: float, stands: str) -> None:
+        super().__init__(f"{what} after {seconds:g} s: {stands}; try again, or see: lethe client status")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from . import service
+
+    return service.run(*_given(options))
+
+
+def _status(options: argparse.Namespace) -> int:
+    document = _document(options)
+    print(json.dumps(document) if options.json else _sentence(document))
+    return 1 if document["problem"] else 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from .service import ROTATE
+
+    before = _document(options)
+    os.kill(before["pid"], ROTATE)
+    document = _waited(options, lambda now: now["keys"] > before["keys"], "the key was not changed")
+    print(_sentence(document))
+    return 0
+
+
+def _logout(options: argparse.Namespace) -> int:
+    from .service import LEAVE, NotRunning
+
+    running: dict[str, Any] | None
+    try:
+        running = _document(options)
+    except NotRunning:
+        running = None
+    if running is None or running["stage"] == "left":
+        _leave(options)
+    elif options.forget:
+        raise LetheError("the client is running, and would register again; stop it first: systemctl stop lethe-client")
+    else:
+        os.kill(running["pid"], LEAVE)
+        _waited(options, lambda now: now["stage"] == "left", "the key was not removed")
+    print("logged out: this host has no key any more")
+    return 0
+
+
+def _leave(options: argparse.Namespace) -> None:
+    """Without a client that runs."""
+    from . import service
+
+    runner, _tunnel = service.made(*_given(options))
+    if options.forget:
+        runner.forget()
+    runner.leave()
+    deadline = time.monotonic() + options.timeout
+    while runner.state is not None and time.monotonic() < deadline:
+        time.sleep(min(max(runner.step(), 0), _POLL))
+    if runner.state is not None:
+        raise NotDone("the key was not removed", options.timeout, runner.standing.problem)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ..https import tls_context
+    from ..wireguard.keys import generate_private_key
+    from .export import configuration
+    from .registry import Http, Registry
+    from .rotation import Own
+
+    settings, credential = _given(options)
+    registry = Registry(Http(settings.url, credential, tls_context(settings.ca_file)))
+    private_key = generate_private_key()
+    gateways = registry.gateways()
+    if not gateways:
+        raise LetheError("the registry lists no gateway; the operator has to run site.yml with some in the inventory")
+    own = Own(private_key, registry.register(private_key.public_key()))
+    print(configuration(own, gateways, settings.tunnel), end="")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> tuple[Settings, str]:
+    from ..https import read_credential
+    from .settings import CREDENTIAL, SETTINGS, Settings
+
+    return (
+        Settings.from_file(options.settings or SETTINGS),
+        read_credential(options.credential_file or CREDENTIAL, "client"),
+    )
+
+
+def _document(options: argparse.Namespace) -> dict[str, Any]:
+    from . import service
+
+    return service.read_status(options.status_file or service.STATUS)
+
+
+def _waited(options: argparse.Namespace, done: Callable[[dict[str, Any]], bool], otherwise: str) -> dict[str, Any]:
+    """The status once it is so. Raises NotDone."""
+    deadline = time.monotonic() + options.timeout
+    while not done(document := _document(options)):
+        if time.monotonic() > deadline:
+            raise NotDone(otherwise, options.timeout, _sentence(document))
+        time.sleep(_POLL)
+    return document
+
+
+def _sentence(document: dict[str, Any]) -> str:
+    told = {
+        "registering": "it registers a key",
+        "settled": "connected",
+        "rotating": "it asks for another key",
+        "waiting": "it waits until the gateways have the new key",
+        "trying": "it tries the new key",
+        "confirming": "connected with the new key; the one before is about to be removed",
+        "stopped": "stopped",
+        "leaving": "it has the key removed everywhere",
+        "left": "logged out",
+    }[document["stage"]]
+    parts = [told]
+    if document["stage"] == "settled":
+        parts.append(f"the key is changed in {max(0.0, document['due'] - time.time()) / 86_400:.1f} days")
+    if document["gateway"]:
+        parts.append(f"gateway {document['gateway']}")
+    if document["problem"]:
+        parts.append(f"but: {document['problem']}")
+    return ", ".join(parts)

@@ -1,0 +1,157 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client as a process: steps its runner, tells systemd and people how it stands, does what people ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import systemd
+from ..agent import logs
+from ..wireguard.clock import read_clocks
+from ..wireguard.errors import LetheError
+from ..wireguard.whole_files import write_whole
+from . import memory
+from .registry import Http, Registry
+from .runner import Runner
+from .settings import Settings
+from .tunnel import KernelTunnel
+
+_log = logging.getLogger(__name__)
+
+STATUS = memory.IN_MEMORY / "status.json"
+ROTATE, LEAVE = signal.SIGUSR1, signal.SIGUSR2
+STALE = 60.0  # seconds after which nobody writes the status any more
+_TICK = 1.0  # seconds between steps at most
+_REWRITE = 15.0  # seconds after which the status is written though nothing has changed
+
+
+class NotRunning(LetheError):
+    def __init__(self) -> None:
+        super().__init__("no client runs here; see what became of it with: systemctl status lethe-client")
+
+
+class Service:
+    """One client."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        gateway: Callable[[], str | None] = lambda: None,
+        status: Path = STATUS,
+    ) -> None:
+        """``gateway`` names the one in use."""
+        self.runner = runner
+        self._gateway = gateway
+        self._status = status
+        self._wake = threading.Event()
+        self._stopping = False
+        self._asked: list[Callable[[], None]] = []
+        self._told: tuple[dict[str, Any], float] | None = None
+
+    def run(self) -> int:
+        """Until ``stop``, or after having left; returns the exit status."""
+        ready = False
+        while not self._stopping:
+            self._wake.clear()
+            while self._asked:
+                self._do(self._asked.pop(0))
+            wait = self.runner.step()
+            self._tell()
+            if not ready:
+                ready = systemd.notify("READY=1") or True
+            systemd.notify("WATCHDOG=1")
+            if self.runner.state is None:
+                break  # it has left
+            self._wake.wait(min(max(wait, 0), _TICK))
+        systemd.notify("STOPPING=1")
+        return 0
+
+    def stop(self, *_: object) -> None:
+        """From a signal's handler, as the next two."""
+        self._stopping = True
+        self._wake.set()
+
+    def rotate(self, *_: object) -> None:
+        self._asked.append(self.runner.rotate)
+        self._wake.set()
+
+    def leave(self, *_: object) -> None:
+        self._asked.append(self.runner.leave)
+        self._wake.set()
+
+    def _do(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except LetheError as error:
+            _log.error("%s", error)
+
+    def _tell(self) -> None:
+        """For people. It names the gateway, and nothing of this client."""
+        state, standing = self.runner.state, self.runner.standing
+        document = {
+            "stage": "left" if state is None else state.stage.value,
+            "due": None if state is None else round(state.due),
+            "gateway": self._gateway(),
+            "problem": standing.problem,
+            "slug": standing.slug,
+            "keys": self.runner.keys,
+            "pid": os.getpid(),
+        }
+        now = time.monotonic()
+        if self._told is not None and self._told[0] == document and now < self._told[1] + _REWRITE:
+            return
+        try:
+            self._status.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            written = {**document, "written": read_clocks().boottime}
+            write_whole(self._status, json.dumps(written).encode())
+            self._told = (document, now)
+        except OSError as error:
+            _log.error("the status cannot be written to %s: %s", self._status, error.strerror)
+
+
+def read_status(path: Path = STATUS) -> dict[str, Any]:
+    """What a running client wrote last. Raises NotRunning."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        age = (read_clocks().boottime - document.pop("written")) / 1e9
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise NotRunning from None
+    if not 0 <= age <= STALE:
+        raise NotRunning
+    return document
+
+
+def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
+    """Raises LetheError."""
+    from ..https import tls_context
+
+    context = tls_context(settings.ca_file)
+    registry = Registry(Http(settings.url, credential, context))
+    tunnel = KernelTunnel(settings.tunnel)
+    return Runner(registry, tunnel, memory.Memory(settings.directory), settings.period), tunnel
+
+
+def run(settings: Settings, credential: str) -> int:
+    """Until SIGTERM or SIGINT; returns the exit status. Raises LetheError."""
+    logs.begin(for_journal="JOURNAL_STREAM" in os.environ)
+    runner, tunnel = made(settings, credential)
+    service = Service(runner, lambda: None if tunnel.gateway is None else tunnel.gateway.name)
+    handlers = {
+        signal.SIGTERM: service.stop,
+        signal.SIGINT: service.stop,
+        ROTATE: service.rotate,
+        LEAVE: service.leave,
+    }
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return service.run()

@@ -1,0 +1,204 @@
+# Copyright (c) 2026, the Lethe contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client's service, and the commands that people give it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import Client, FollowingGateway, following, gateways_file, private_keys_in
+from namespaces import wait_until
+from registry.site import Site, served
+from registry.support import Clock
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.cli import main
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client import service
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.service import (
+    NotRunning,
+    Service,
+    read_status,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PrivateKey
+
+SOON = 60.0  # seconds
+
+
+@pytest.fixture
+def site(sqlite_template: Path, tmp_path: Path) -> Iterator[Site]:
+    shutil.copy(sqlite_template, tmp_path / "registry.sqlite3")
+    server = {"client_rate": "1000000/second"}
+    database = f"sqlite:///{tmp_path}/registry.sqlite3"
+    with served(database, Clock(), server=server, gateways_file=gateways_file(tmp_path), preshared_keys=True) as site:
+        yield site
+
+
+@pytest.fixture
+def gateways(site: Site) -> list[FollowingGateway]:
+    return following(site.registry)
+
+
+@pytest.fixture
+def client(site: Site, gateways: list[FollowingGateway], tmp_path: Path) -> Client:
+    return Client(site, gateways, tmp_path / "client", "alice")
+
+
+class Running:
+    """A client's service in a thread, under a clock that runs a hundred times as fast."""
+
+    def __init__(self, client: Client, site: Site, gateways: list[FollowingGateway], status: Path) -> None:
+        self.service = Service(client.runner, lambda: "gateway1", status)
+        self.status = status
+        self.code: int | None = None
+        self._site = site
+        self._gateways = gateways
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._run, self._time)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        self.code = self.service.run()
+
+    def _time(self) -> None:
+        while not self._stop.wait(0.02):
+            self._site.registry.clock.now += 2
+            for gateway in self._gateways:
+                gateway.follow()
+                gateway.report()
+
+    def stands(self) -> str:
+        try:
+            return str(read_status(self.status)["stage"])
+        except NotRunning:
+            return ""
+
+    def stop(self) -> None:
+        self.service.stop()
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def running(
+    client: Client, site: Site, gateways: list[FollowingGateway], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
+    """One that is connected; signals of this process are its."""
+    monkeypatch.setattr(service, "_TICK", 0.02)
+    one = Running(client, site, gateways, tmp_path / "status.json")
+    handlers = {service.ROTATE: one.service.rotate, service.LEAVE: one.service.leave}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    wait_until(lambda: one.stands() == "settled", SOON, "a registration")
+    yield one
+    one.stop()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def asked(running: Running, *words: str) -> int:
+    return main(["client", *words, "--status-file", str(running.status)])
+
+
+def test_status_says_how_it_stands_and_names_nobody(
+    running: Running, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(running, "status") == 0
+    assert asked(running, "status", "--json") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("connected, the key is changed in ")
+    assert "gateway gateway1" in told
+    assert client.runner.state is not None
+    key = client.runner.state.key
+    assert key.registration is not None
+    for secret in (key.private_key.text, key.public_key.text, str(key.registration.addresses[0].ip)):
+        assert secret not in told + running.status.read_text()
+    assert running.status.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_rotation_is_waited_for(running: Running, client: Client, site: Site) -> None:
+    (before,) = site.registry.of("alice")
+    assert asked(running, "rotate", "--timeout", "60") == 0
+    (after,) = site.registry.of("alice")
+    assert before != after
+
+
+def test_a_rotation_that_cannot_be_is_told(running: Running, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.registry.suspend("alice")
+    assert asked(running, "rotate", "--timeout", "1") == 1
+    assert "the key was not changed after 1 s" in capsys.readouterr().err
+    wait_until(lambda: read_status(running.status)["slug"] == "account-suspended", SOON, "the account's state")
+    assert asked(running, "status") == 1
+    assert "the account is suspended" in capsys.readouterr().out
+
+
+def test_logging_out_ends_the_service(running: Running, client: Client, site: Site) -> None:
+    assert asked(running, "logout", "--timeout", "60") == 0
+    wait_until(lambda: running.code == 0, SOON, "the service's end")
+    assert site.registry.of("alice") == {}
+    assert list(client.memory.directory.iterdir()) == []
+
+
+def test_forgetting_is_not_for_a_client_that_runs(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(running, "logout", "--forget") == 1
+    assert "stop it first" in capsys.readouterr().err
+
+
+def test_without_a_service_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("status", "rotate"):
+        assert main(["client", command, "--status-file", str(tmp_path / "none")]) == 1
+        assert "no client runs here" in capsys.readouterr().err
+    stale: dict[str, Any] = {"stage": "settled", "written": 0}
+    (tmp_path / "stale").write_text(json.dumps(stale))
+    assert main(["client", "status", "--status-file", str(tmp_path / "stale")]) == 1
+
+
+@pytest.fixture
+def files(site: Site, client: Client, tmp_path: Path) -> list[str]:
+    settings, credential = tmp_path / "client.json", tmp_path / "credential"
+    settings.write_text(json.dumps({"url": site.url, "allowed_ips": ["10.0.0.0/8"]}))
+    credential.write_text(site.registry.token("alice"))
+    return ["--settings", str(settings), "--credential-file", str(credential)]
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_logging_out_needs_no_service(
+    client: Client,
+    site: Site,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forget: bool,
+) -> None:
+    for _ in range(2):
+        client.step()
+    client.start()
+    monkeypatch.setattr(service, "made", lambda *_: (client.runner, client.tunnel))
+    words = ["client", "logout", *files, "--status-file", str(tmp_path / "none"), *(["--forget"] if forget else [])]
+    assert main(words) == 0
+    assert len(site.registry.of("alice")) == int(forget)
+    assert list(private_keys_in(client.memory.directory)) == []
+
+
+def test_an_export_is_what_wg_quick_reads(
+    site: Site, files: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["client", "export", *files]) == 0
+    text = capsys.readouterr().out
+    values = dict(line.split(" = ") for line in text.splitlines() if " = " in line)
+    ((public_key, registered),) = site.registry.of("alice").items()
+    assert PrivateKey.from_text(values["PrivateKey"]).public_key() == public_key
+    assert values["Address"].split(", ") == registered.addresses
+    assert registered.preshared_key is not None
+    assert values["PresharedKey"] == registered.preshared_key.text
+    assert values["Endpoint"] == "192.0.2.1:51820"
+    assert values["AllowedIPs"] == "10.0.0.0/8"
+    assert text.startswith("[Interface]\n")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
