@@ -1,34 +1,48 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client's interface in the kernel, and a gateway: what a change of key costs those who are speaking."""
+"""The client's interface in the kernel, a gateway, and at last a registry: what a change of key costs those who are
+speaking.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from clients import Client, FollowingGateway
 from made_up import key
 from namespaces import PORT, Namespace, ip, wait_until
+from registry.site import Site, served
+from registry.support import Clock, Registry, migrate
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration, Stage
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import KernelTunnel, TunnelOptions
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.device import KernelDevice
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
     address_from_text,
     read_interface,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PresharedKey, PrivateKey
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Peer
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
+    NO_PRESHARED_KEY,
+    PresharedKey,
+    PrivateKey,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Peer, PeerState
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import Plan
+
+T = TypeVar("T")
 
 GATEWAY = PrivateKey.from_text(key(0, "gateway"))
 GATEWAYS = (Gateway("gateway1", GATEWAY.public_key(), "192.0.2.1", PORT),)
@@ -93,6 +107,10 @@ class InNamespace(KernelDevice):
     def apply(self, plan: Plan) -> None:
         with self._network:
             super().apply(plan)
+
+    def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
+        with self._network:
+            return super().read(fold)
 
 
 @pytest.fixture
@@ -201,3 +219,90 @@ def test_a_key_that_the_gateway_lacks_is_put_back(gateway: KernelDevice, tunnel:
     carries_packets()
     tunnel.take_down()
     assert read_interface("lethe0") is None
+
+
+class Advancing(Clock):
+    """The real time, and more where nobody wants to wait for it."""
+
+    ahead = 0.0
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def now(self) -> float:  # type: ignore[override]
+        return time.time() + self.ahead
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class KernelFollower(FollowingGateway):
+    """A gateway whose kernel has what the registry says."""
+
+    def __init__(self, registry: Registry, device: KernelDevice) -> None:
+        super().__init__(registry, GATEWAYS[0])
+        self._device = device
+        registry.store.write(lambda tx: credentials.issue(tx, credentials.GATEWAY, "gateway1"))
+
+    def follow(self) -> None:
+        before = set(self.keys)
+        super().follow()
+        found = self._registry.exported()
+        new = [
+            Peer(one.public_key, one.preshared_key or NO_PRESHARED_KEY, 0, AllowedIPs.from_texts(one.addresses))
+            for one in found.values()
+            if one.public_key in self.keys - before
+        ]
+        self._device.apply(Plan(added=new, removed=sorted(before - self.keys), unchanged=1))
+
+
+@pytest.fixture
+def site(gateway: KernelDevice, tmp_path: Path) -> Iterator[Site]:
+    """In the client's network."""
+    file = tmp_path / "gateways.json"
+    file.write_text(json.dumps({"gateways": [each.as_json() for each in GATEWAYS]}))
+    database = f"sqlite:///{tmp_path}/registry.sqlite3"
+    migrate(database)
+    ranges = {"ipv4_ranges": ("10.64.0.0/10",), "ipv6_ranges": ("fd00::/48",), "reserved": (INSIDE, "fd00::1:1")}
+    with served(database, Advancing(), gateways_file=str(file), preshared_keys=True, **ranges) as site:
+        yield site
+
+
+def test_a_rotation_from_the_registry_to_the_kernel_loses_next_to_nothing(
+    gateway: KernelDevice, tunnel: KernelTunnel, site: Site, tmp_path: Path
+) -> None:
+    registry = site.registry
+    follower = KernelFollower(registry, gateway)
+    client = Client(site, [follower], tmp_path / "client", "alice")
+    client.runner._tunnel = tunnel
+
+    def goes_on(keys: int) -> bool:
+        client.runner.step()
+        follower.follow()
+        follower.report()
+        state = client.runner.state
+        assert state is not None
+        if state.stage is Stage.CONFIRMING:
+            registry.clock.ahead = registry.clock.ahead + 120  # type: ignore[attr-defined]
+        return client.runner.keys == keys and state.stage is Stage.SETTLED and tunnel.is_answered()
+
+    wait_until(lambda: goes_on(1), 120, "the first key")
+    ((before, had),) = registry.of("alice").items()
+    speaker = Speaker()
+    wait_until(lambda: len(speaker.heard) > 20, 60, "answers")
+    client.runner.rotate()
+    wait_until(lambda: goes_on(2), 120, "the second key")
+    said = len(speaker.sent)
+    wait_until(lambda: any(number > said + 20 for number in list(speaker.heard)), 60, "answers with the new key")
+    sent, lost, gap = speaker.stop()
+    print(f"of {sent} packets {lost} were lost; the longest silence was {1000 * gap:.0f} ms")
+    assert lost <= 1 / EVERY  # one second
+    follower.follow()
+    ((after, has),) = registry.of("alice").items()
+    assert before != after
+    assert set(had.addresses).isdisjoint(has.addresses)
+    assert gateway.read(lambda states: {state.public_key for state in states}) == {after}
+    state = read_interface("lethe0")
+    assert state is not None
+    assert {str(address) for address in state.addresses} == set(has.addresses)

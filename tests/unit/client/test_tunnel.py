@@ -21,6 +21,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunn
     looked_up,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InterfaceNotFound
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
     InterfaceOptions,
     address_from_text,
@@ -135,6 +136,19 @@ def test_an_interface_that_was_removed_or_made_anew_is_brought_again(host: Host)
     host.device.flush()
     host.tunnel.bring(own(1), BOTH)
     assert len(host.device.peers) == 1
+
+
+def test_an_interface_that_is_not_there_is_answered_by_nobody(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not host.tunnel.is_answered()
+    host.tunnel.bring(own(1), BOTH)
+    host.handshake()
+
+    def gone(*_: object) -> None:
+        raise InterfaceNotFound("lethe0")
+
+    monkeypatch.setattr(host.device, "read", gone)
+    assert not host.tunnel.is_answered()
+    assert not host.tunnel.is_silent()
 
 
 def test_a_gateway_with_another_key_is_connected_anew(host: Host) -> None:

@@ -121,15 +121,12 @@ class KernelTunnel:
 
     def is_answered(self) -> bool:
         """Raises LetheError. With a keepalive the kernel begins a handshake by itself."""
-        return bool(self._handshake())
+        return self._brought is not None and bool(self._handshake())
 
     def is_silent(self) -> bool:
         if self._brought is None:
             return False
-        try:
-            handshake = self._handshake()
-        except InterfaceNotFound:
-            return False  # it will be brought again
+        handshake = self._handshake()
         last = max(handshake, self._since)
         return not 0 <= self._clock() - last < (_SESSION if handshake else _HANDSHAKE)
 
@@ -162,8 +159,11 @@ class KernelTunnel:
         return Peer(gateway.public_key, preshared_key, self._options.keepalive, allowed_ips, endpoint)
 
     def _handshake(self) -> float:
-        """Seconds since 1970 when it was completed last; 0: not since it was brought."""
-        states: list[PeerState] = self._device.read(list)
+        """Seconds since 1970 when it was completed last; 0: not since it was brought, or it is to be brought again."""
+        try:
+            states: list[PeerState] = self._device.read(list)
+        except InterfaceNotFound:
+            return 0.0
         return max((state.handshake / 1e9 for state in states), default=0.0)
 
 
