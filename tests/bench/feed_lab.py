@@ -79,7 +79,7 @@ class Lab:
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         hosts = lab_hosts()
         self._gateways: list[Host] = hosts["gateways"]
-        (registry,), (client,) = hosts["registries"], hosts["clients"]
+        (registry,), (client,) = hosts["registries"], hosts["others"]
         register(directory, new_key(), "first", ACCOUNT)
         client.run(f"cat >/run/registry.crt <<'PEM'\n{registry.run(f'cat {CERTIFICATE}')}\nPEM")
         arguments = (f"{PORT}", f"{len(self._gateways)}")

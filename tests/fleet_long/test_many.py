@@ -47,7 +47,7 @@ def gateways() -> tuple[Gateway, ...]:
 
 @pytest.fixture(scope="module")
 def erin() -> Client:
-    client = Client("erin", lab_hosts()["clients"][0], 11)
+    client = Client("erin", lab_hosts()["others"][0], 11)
     client.create()
     return client
 

@@ -113,8 +113,8 @@ def test_status_says_how_it_stands_and_names_nobody(
     assert asked(running, "status") == 0
     assert asked(running, "status", "--json") == 0
     told = capsys.readouterr().out
-    assert told.startswith("connected, the key is changed in ")
-    assert "gateway gateway1" in told
+    assert told.startswith("registered, the key is changed in ")
+    assert "gateway1" in told
     assert client.runner.state is not None
     key = client.runner.state.key
     assert key.registration is not None
@@ -139,11 +139,29 @@ def test_a_rotation_that_cannot_be_is_told(running: Running, site: Site, capsys:
     assert "the account is suspended" in capsys.readouterr().out
 
 
-def test_logging_out_ends_the_service(running: Running, client: Client, site: Site) -> None:
-    assert asked(running, "logout", "--timeout", "60") == 0
+def test_a_connection_is_waited_for(
+    running: Running, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(running, "wait", "--timeout", "60") == 0
+    assert "connected through gateway1" in capsys.readouterr().out
+    monkeypatch.setattr(client.tunnel, "is_answered", lambda: False)
+    wait_until(lambda: not read_status(running.status)["connected"], SOON, "what the tunnel says")
+    assert asked(running, "wait", "--timeout", "0.1") == 1
+    assert "no gateway answers after 0.1 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_logging_out_ends_the_service(
+    running: Running, client: Client, site: Site, tmp_path: Path, keep: bool
+) -> None:
+    credential = tmp_path / "credential"
+    credential.write_text(site.registry.token("alice"))
+    words = ["--credential-file", str(credential), *(["--keep-credential"] if keep else [])]
+    assert asked(running, "logout", "--timeout", "60", *words) == 0
     wait_until(lambda: running.code == 0, SOON, "the service's end")
     assert site.registry.of("alice") == {}
     assert list(client.memory.directory.iterdir()) == []
+    assert credential.exists() == keep
 
 
 def test_forgetting_is_not_for_a_client_that_runs(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,3 +220,11 @@ def test_an_export_is_what_wg_quick_reads(
     assert values["AllowedIPs"] == "10.0.0.0/8"
     assert text.startswith("[Interface]\n")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_an_export_can_be_a_picture(site: Site, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["client", "export", "--qr", *files]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20
+    assert "PrivateKey" not in "".join(lines)
+    assert len(site.registry.of("alice")) == 1

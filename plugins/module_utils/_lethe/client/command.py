@@ -40,6 +40,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add_status_file(status)
     status.set_defaults(run=_status)
 
+    wait = actions.add_parser("wait", help="wait until a gateway answers")
+    _add_timeout(wait)
+    _add_status_file(wait)
+    wait.set_defaults(run=_wait)
+
     rotate = actions.add_parser(
         "rotate",
         help="change the key now",
@@ -53,9 +58,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     logout = actions.add_parser(
         "logout",
         help="have the key removed everywhere",
-        description="Have the key removed from the registry, and so from all gateways, then remove the interface and "
-        "all keys from this host. The running client ends with it; without one the command does it itself.",
+        description="Have the key removed from the registry, and so from all gateways, then remove the interface, all "
+        "keys and the client's credential from this host. The running client ends with it, and is not started again "
+        "until there is a credential; without one that runs the command does it itself.",
     )
+    logout.add_argument("--keep-credential", action="store_true", help="to be started again, with a new key")
     logout.add_argument(
         "--forget", action="store_true", help="do not ask the registry: there the key stays until it expires"
     )
@@ -67,10 +74,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     export = actions.add_parser(
         "export",
         help="register a key for another device and print its configuration",
-        description="Register a new key and print a configuration for wg-quick and for WireGuard's apps (as a QR code: "
-        "pipe it to `qrencode -t ansiutf8`). The private key is kept nowhere here. It does not rotate, and stops "
-        "working when it expires.",
+        description="Register a new key and print a configuration for wg-quick and for WireGuard's apps. The private "
+        "key is kept nowhere here. It does not rotate, and stops working when it expires.",
     )
+    export.add_argument("--qr", action="store_true", help="print it as a QR code, for a phone's camera")
     _add_settings(export)
     export.set_defaults(run=_export)
 
@@ -112,6 +119,12 @@ def _status(options: argparse.Namespace) -> int:
     return 1 if document["problem"] else 0
 
 
+def _wait(options: argparse.Namespace) -> int:
+    document = _waited(options, lambda now: bool(now["connected"]), "no gateway answers")
+    print(_sentence(document))
+    return 0
+
+
 def _rotate(options: argparse.Namespace) -> int:
     from .service import ROTATE
 
@@ -137,8 +150,21 @@ def _logout(options: argparse.Namespace) -> int:
     else:
         os.kill(running["pid"], LEAVE)
         _waited(options, lambda now: now["stage"] == "left", "the key was not removed")
-    print("logged out: this host has no key any more")
+    kept = "" if options.keep_credential else " and no credential"
+    if not options.keep_credential:
+        _remove_credential(options.credential_file)
+    print(f"logged out: this host has no key{kept} any more")
     return 0
+
+
+def _remove_credential(path: Path | None) -> None:
+    from .settings import CREDENTIAL
+
+    path = path or CREDENTIAL
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LetheError(f"{path} cannot be removed ({error.strerror}); remove it by hand") from None
 
 
 def _leave(options: argparse.Namespace) -> None:
@@ -159,7 +185,7 @@ def _leave(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> int:
     from ..https import tls_context
     from ..wireguard.keys import generate_private_key
-    from .export import configuration
+    from .export import configuration, qr_code
     from .registry import Http, Registry
     from .rotation import Own
 
@@ -170,7 +196,8 @@ def _export(options: argparse.Namespace) -> int:
     if not gateways:
         raise LetheError("the registry lists no gateway; the operator has to run site.yml with some in the inventory")
     own = Own(private_key, registry.register(private_key.public_key()))
-    print(configuration(own, gateways, settings.tunnel), end="")
+    text = configuration(own, gateways, settings.tunnel)
+    print(qr_code(text) if options.qr else text, end="")
     return 0
 
 
@@ -203,11 +230,11 @@ def _waited(options: argparse.Namespace, done: Callable[[dict[str, Any]], bool],
 def _sentence(document: dict[str, Any]) -> str:
     told = {
         "registering": "it registers a key",
-        "settled": "connected",
+        "settled": "registered",
         "rotating": "it asks for another key",
         "waiting": "it waits until the gateways have the new key",
         "trying": "it tries the new key",
-        "confirming": "connected with the new key; the one before is about to be removed",
+        "confirming": "it has a new key; the one before is about to be removed",
         "stopped": "stopped",
         "leaving": "it has the key removed everywhere",
         "left": "logged out",
@@ -216,7 +243,7 @@ def _sentence(document: dict[str, Any]) -> str:
     if document["stage"] == "settled":
         parts.append(f"the key is changed in {max(0.0, document['due'] - time.time()) / 86_400:.1f} days")
     if document["gateway"]:
-        parts.append(f"gateway {document['gateway']}")
+        parts.append(("connected through " if document["connected"] else "no answer yet from ") + document["gateway"])
     if document["problem"]:
         parts.append(f"but: {document['problem']}")
     return ", ".join(parts)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import io
+
 from ..gateways import Gateway
+from ..wireguard.errors import MissingLibrary
 from ..wireguard.keys import NO_PRESHARED_KEY
 from .rotation import Own
 from .tunnel import TunnelOptions
@@ -34,3 +37,14 @@ def configuration(own: Own, gateways: tuple[Gateway, ...], options: TunnelOption
         f"PersistentKeepalive = {options.keepalive}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def qr_code(text: str) -> str:
+    """The text as a picture for a terminal; WireGuard's apps read it with the camera. Raises MissingLibrary."""
+    try:
+        import segno
+    except ImportError:
+        raise MissingLibrary("segno", "make a QR code") from None
+    picture = io.StringIO()
+    segno.make(text, micro=False, error="l").terminal(picture, compact=True)
+    return picture.getvalue()

@@ -101,6 +101,13 @@ class Runner:
         """None: before the first step, and after having left."""
         return self._state
 
+    def is_connected(self) -> bool:
+        """Whether a gateway answers the key that is in use."""
+        try:
+            return self._state is not None and self._tunnel.is_answered() and not self._tunnel.is_silent()
+        except LetheError:
+            return False
+
     def step(self) -> float:
         """Do what is due; returns the seconds after which something is. In between it is to be called every second or
         so all the same, for the gateway may cease to answer.

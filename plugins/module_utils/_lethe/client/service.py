@@ -102,6 +102,7 @@ class Service:
             "stage": "left" if state is None else state.stage.value,
             "due": None if state is None else round(state.due),
             "gateway": self._gateway(),
+            "connected": self.runner.is_connected(),
             "problem": standing.problem,
             "slug": standing.slug,
             "keys": self.runner.keys,
