@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .wireguard.errors import InvalidValue
@@ -27,20 +27,30 @@ class Gateway:
     port: int  # UDP
     addresses: tuple[Address, ...] = ()  # in the tunnel
     interface: str = "wg0"  # there
+    next_public_key: PublicKey | None = None  # to which it is going to change
 
     @property
     def endpoint(self) -> str:
         """As it is written: ``gateway.example:51820``, ``[2001:db8::1]:51820``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def ways(self) -> tuple[Gateway, ...]:
+        """As what it can be found: with its key, and then with its next, in case it has changed to that."""
+        present = replace(self, next_public_key=None)
+        if self.next_public_key is None:
+            return (present,)
+        return present, replace(present, public_key=self.next_public_key)
+
     def as_json(self) -> dict[str, Any]:
         """As clients are told."""
-        return {
+        told = {
             "name": self.name,
             "public_key": self.public_key.text,
             "endpoint": self.endpoint,
             "addresses": [str(address) for address in self.addresses],
         }
+        return told if self.next_public_key is None else {**told, "next_public_key": self.next_public_key.text}
 
 
 def gateways_from(values: Any, field: str = "gateways") -> tuple[Gateway, ...]:
@@ -75,7 +85,11 @@ def _gateway(value: Any, field: str) -> Gateway:
     public_key = PublicKey.from_text(value.get("public_key"), f"{field}.public_key")
     host, port = endpoint_from(value.get("endpoint"), f"{field}.endpoint")
     addresses = _addresses(value.get("addresses", ()), f"{field}.addresses")
-    return Gateway(name, public_key, host, port, addresses, _interface(value.get("interface", "wg0"), field))
+    next_public_key = value.get("next_public_key")
+    if next_public_key is not None:
+        next_public_key = PublicKey.from_text(next_public_key, f"{field}.next_public_key")
+    interface = _interface(value.get("interface", "wg0"), field)
+    return Gateway(name, public_key, host, port, addresses, interface, next_public_key)
 
 
 def _interface(value: Any, field: str) -> str:

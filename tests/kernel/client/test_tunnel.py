@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from registry.site import Site, served
 from registry.support import Clock, Registry, migrate
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.silence import PATIENCE
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import KernelTunnel, TunnelOptions
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials
@@ -107,6 +109,12 @@ class InNamespace(KernelDevice):
     def apply(self, plan: Plan) -> None:
         with self._network:
             super().apply(plan)
+
+    def configure(
+        self, *, private_key: PrivateKey | None = None, listen_port: int | None = None, fwmark: int | None = None
+    ) -> None:
+        with self._network:
+            super().configure(private_key=private_key, listen_port=listen_port, fwmark=fwmark)
 
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
         with self._network:
@@ -219,6 +227,36 @@ def test_a_key_that_the_gateway_lacks_is_put_back(gateway: KernelDevice, tunnel:
     carries_packets()
     tunnel.take_down()
     assert read_interface("lethe0") is None
+
+
+def test_a_gateway_that_changes_its_key_is_found_again_by_its_next(
+    gateway: KernelDevice, tunnel: KernelTunnel, record_property: pytest.RecordProperty
+) -> None:
+    coming = PrivateKey.from_text(key(1, "gateway"))
+    gateways = tuple(replace(each, next_public_key=coming.public_key()) for each in GATEWAYS)
+    gateway.apply(Plan(added=[peer(own(1))]))
+    tunnel.bring(own(1), gateways)
+    answered(tunnel)
+    speaker = Speaker()
+    wait_until(lambda: len(speaker.heard) > 20, 60, "answers")
+    assert not tunnel.is_silent()
+    gateway.configure(private_key=coming)
+    switched = len(speaker.sent)
+    assert [state.public_key for state in gateway.read(list)] == [own(1).public_key]
+
+    def is_found() -> bool:
+        if tunnel.is_silent():
+            tunnel.take_another(gateways)
+            tunnel.bring(own(1), gateways)
+        return any(number > switched + 20 for number in list(speaker.heard))
+
+    wait_until(is_found, 120, "answers to the next key")
+    _sent, _lost, gap = speaker.stop()
+    record_property("gap", gap)
+    print(f"the client was without its gateway for {gap:.1f} s")
+    assert tunnel.gateway is not None
+    assert tunnel.gateway.public_key == coming.public_key()
+    assert PATIENCE - 5 < gap < PATIENCE + 15
 
 
 class Advancing(Clock):

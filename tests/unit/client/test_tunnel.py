@@ -37,6 +37,9 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.m
 ONE = Gateway("gateway1", PublicKey.from_text(key(901)), "192.0.2.1", 51820)
 TWO = Gateway("gateway2", PublicKey.from_text(key(902)), "2001:db8::2", 443)
 BOTH = (ONE, TWO)
+NEXT = PublicKey.from_text(key(911))
+ONE_WITH_NEXT = replace(ONE, next_public_key=NEXT)
+ONE_CHANGED = replace(ONE, public_key=NEXT)
 
 
 def own(number: int) -> Own:
@@ -86,6 +89,11 @@ class Host:
     def handshake(self) -> None:
         for name, state in self.device.peers.items():
             self.device.peers[name] = state._replace(handshake=int(self.now * 1e9))
+
+    def count(self, received: int, sent: int) -> None:
+        """What the kernel counts from the gateway and to it."""
+        for name, state in self.device.peers.items():
+            self.device.peers[name] = state._replace(received=received, sent=sent)
 
 
 @pytest.fixture
@@ -174,6 +182,71 @@ def test_silence_is_a_session_without_another_handshake(host: Host) -> None:
     assert not host.tunnel.is_silent()
     host.tunnel.bring(own(1), BOTH)
     assert list(host.device.peers) == [TWO.public_key]
+
+
+def test_silence_is_also_what_is_sent_and_not_answered(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    host.handshake()
+    host.count(received=92, sent=148)
+    assert not host.tunnel.is_silent()
+    host.now += 1
+    host.count(received=92, sent=1148)
+    assert not host.tunnel.is_silent()
+    host.now += 24
+    assert not host.tunnel.is_silent()
+    host.now += 1
+    assert host.tunnel.is_silent()
+    host.count(received=124, sent=1148)
+    assert not host.tunnel.is_silent()
+    host.tunnel.bring(own(2), BOTH)  # counts from nothing
+    host.now += 11
+    assert not host.tunnel.is_silent()
+
+
+def test_a_gateway_whose_next_key_becomes_known_keeps_its_session(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    done = list(host.links.done)
+    host.handshake()
+    host.tunnel.bring(own(1), (TWO, ONE_WITH_NEXT))
+    assert host.links.done == done
+    assert host.tunnel.is_answered()
+
+
+def test_a_gateway_that_is_silent_is_first_tried_with_its_next_key(host: Host) -> None:
+    gateways = (ONE_WITH_NEXT, TWO)
+    host.tunnel.bring(own(1), gateways)
+    host.tunnel.take_another(gateways)
+    host.tunnel.bring(own(1), gateways)
+    (peer,) = host.device.peers.values()
+    assert peer.public_key == NEXT
+    assert peer.endpoint is not None
+    assert peer.endpoint.text == ONE.endpoint
+    # It stays with it: while the list is as it was, and when the list has it as the gateway's key.
+    host.handshake()
+    for listed in (gateways, (TWO, ONE_CHANGED)):
+        host.tunnel.bring(own(1), listed)
+        assert host.tunnel.is_answered()
+    # If that is not it either, it is another gateway's turn.
+    host.tunnel.take_another(gateways)
+    host.tunnel.bring(own(1), gateways)
+    assert list(host.device.peers) == [TWO.public_key]
+
+
+def test_the_only_gateway_is_tried_with_its_key_and_its_next_in_turn(host: Host) -> None:
+    tried = []
+    for _ in range(3):
+        host.tunnel.bring(own(1), (ONE_WITH_NEXT,))
+        tried += list(host.device.peers)
+        host.tunnel.take_another((ONE_WITH_NEXT,))
+    assert tried == [ONE.public_key, NEXT, ONE.public_key]
+
+
+def test_a_gateway_that_is_not_listed_with_the_key_in_use_is_connected_anew(host: Host) -> None:
+    host.tunnel.bring(own(1), (ONE_WITH_NEXT,))
+    host.tunnel.take_another((ONE_WITH_NEXT,))
+    host.tunnel.bring(own(1), (ONE_WITH_NEXT,))
+    host.tunnel.bring(own(1), (ONE,))  # the change was called off
+    assert list(host.device.peers) == [ONE.public_key]
 
 
 def test_without_another_gateway_it_tries_the_same_again(host: Host) -> None:

@@ -46,6 +46,14 @@ def test_it_is_read_anew_when_it_has_changed(tmp_path: Path) -> None:
     assert names(file) == []
 
 
+def test_a_next_key_may_be_there_and_has_its_own_place(tmp_path: Path) -> None:
+    coming = {**ONE, "next_public_key": key(3), "next_public_key_since": 1_700_000_000}
+    one, two = GatewayFile(written(tmp_path / "gateways.json", {"gateways": [coming, TWO]})).gateways()
+    assert one.as_json() == {**ONE, "addresses": [], "next_public_key": key(3)}
+    assert [way.public_key.text for way in one.ways] == [key(1), key(3)]
+    assert [way.public_key.text for way in two.ways] == [key(2)]
+
+
 def test_without_a_file_there_are_no_gateways() -> None:
     assert names(GatewayFile("")) == []
 
@@ -71,11 +79,14 @@ def test_one_that_is_broken_later_leaves_things_as_they_were(tmp_path: Path, cap
         ({"gateways": [7]}, r"gateways\[0\]: is not an object"),
         ({"gateways": [ONE, {**ONE, "public_key": key(2)}]}, r"gateways\[1\]: is there twice"),
         ({"gateways": [ONE, {**TWO, "public_key": key(1)}]}, r"gateways\[1\]: is there twice"),
+        ({"gateways": [ONE, {**TWO, "next_public_key": key(1)}]}, r"gateways\[1\]: is there twice"),
+        ({"gateways": [{**ONE, "next_public_key": key(1)}]}, r"gateways\[0\]: is there twice"),
         *(
             ({"gateways": [{**ONE, name: value}]}, rf"gateways\[0\]\.{name}: ")
             for name, values in {
                 "name": (None, "", 7, "x" * 254, "a\nb"),
                 "public_key": (None, "x", 7),
+                "next_public_key": ("", "x", 7),
                 "endpoint": (
                     None,
                     "gateway1",

@@ -51,7 +51,7 @@ class Tunnel(Protocol):
         """Whether the gateway has ceased to answer."""
 
     def take_another(self, gateways: tuple[Gateway, ...]) -> None:
-        """Go on with another gateway, if there is one."""
+        """Go on with the next key of the gateway in use, if it has one; else with another gateway, if there is one."""
 
     def take_down(self) -> None:
         """Make there be no such interface."""

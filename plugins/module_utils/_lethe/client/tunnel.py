@@ -32,6 +32,7 @@ from ..wireguard.keys import NO_PRESHARED_KEY
 from ..wireguard.links import Address, read_link
 from ..wireguard.peers import Peer, PeerState
 from .rotation import Own
+from .silence import Heard
 
 _HANDSHAKE = 12.0  # seconds that a gateway may take to answer at first: three initiations
 _SESSION = 210.0  # seconds: REJECT_AFTER_TIME, after which a session is no more, and some to make the next
@@ -92,7 +93,7 @@ class KernelTunnel:
         resolve: Callable[[str, int], Endpoint | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.gateway: Gateway | None = None  # in use
+        self.gateway: Gateway | None = None  # in use, with the key that it is believed to have
         self._options = options
         self._links = links or Links()
         self._device = device or KernelDevice(options.name)
@@ -101,6 +102,7 @@ class KernelTunnel:
         self._clock = clock
         self._brought: tuple[Own, Gateway, int | None] | None = None
         self._since = 0.0  # seconds since 1970: it has had this key and this gateway
+        self._heard: Heard | None = None  # of it, since then
 
     def bring(self, own: Own, gateways: tuple[Gateway, ...]) -> None:
         """Raises LetheError."""
@@ -108,7 +110,7 @@ class KernelTunnel:
         index = self._links.index(self._options.name)
         if index is not None and self._brought == (own, gateway, index):
             return
-        self._brought = None
+        self._brought = self._heard = None
         wanted = own.registration.addresses if own.registration else ()
         peer = self._peer(own, gateway)
         name = self._options.name
@@ -121,19 +123,30 @@ class KernelTunnel:
 
     def is_answered(self) -> bool:
         """Raises LetheError. With a keepalive the kernel begins a handshake by itself."""
-        return self._brought is not None and bool(self._handshake())
+        state = self._state() if self._brought is not None else None
+        return state is not None and state.handshake > 0
 
     def is_silent(self) -> bool:
+        """Raises LetheError. It is to be called every second or so: it looks what the counters do."""
         if self._brought is None:
             return False
-        handshake = self._handshake()
-        last = max(handshake, self._since)
-        return not 0 <= self._clock() - last < (_SESSION if handshake else _HANDSHAKE)
+        state, now = self._state(), self._clock()
+        if state is None or not state.handshake:
+            return not 0 <= now - self._since < _HANDSHAKE
+        if self._heard is None:
+            self._heard = Heard(now, state.received, state.sent)
+        self._heard = self._heard.after(now, state.received, state.sent, self._options.keepalive)
+        return self._heard.is_silence(now) or not 0 <= now - max(state.handshake / 1e9, self._since) < _SESSION
 
     def take_another(self, gateways: tuple[Gateway, ...]) -> None:
-        others = [each for each in gateways if self.gateway is None or each.public_key != self.gateway.public_key]
-        if others:
-            self.gateway = self._choose(others)
+        listed = next((each for each in gateways if self.gateway in each.ways), None)
+        others = [each for each in gateways if each is not listed]
+        if listed is not None and self.gateway != listed.ways[-1]:
+            self.gateway = listed.ways[-1]
+        elif others:
+            self.gateway = self._choose(others).ways[0]
+        elif listed is not None:
+            self.gateway = listed.ways[0]
         self._since = self._clock()
         self._brought = None
 
@@ -142,12 +155,12 @@ class KernelTunnel:
         self._brought = None
 
     def _of(self, gateways: tuple[Gateway, ...]) -> Gateway:
-        """The one in use, if it is still listed so; else any."""
-        if self.gateway in gateways:
+        """The one in use, if it is still listed with that key, be it its next; else any."""
+        if self.gateway is not None and any(self.gateway in each.ways for each in gateways):
             return self.gateway
         if not gateways:
             raise NoGateway
-        self.gateway = self._choose(gateways)
+        self.gateway = self._choose(gateways).ways[0]
         return self.gateway
 
     def _peer(self, own: Own, gateway: Gateway) -> Peer:
@@ -158,13 +171,13 @@ class KernelTunnel:
         preshared_key = own.registration.preshared_key if own.registration else NO_PRESHARED_KEY
         return Peer(gateway.public_key, preshared_key, self._options.keepalive, allowed_ips, endpoint)
 
-    def _handshake(self) -> float:
-        """Seconds since 1970 when it was completed last; 0: not since it was brought, or it is to be brought again."""
+    def _state(self) -> PeerState | None:
+        """What the kernel has of the gateway; None if the interface is gone, and is to be brought again."""
         try:
             states: list[PeerState] = self._device.read(list)
         except InterfaceNotFound:
-            return 0.0
-        return max((state.handshake / 1e9 for state in states), default=0.0)
+            return None
+        return states[0] if states else None
 
 
 def looked_up(host: str, port: int) -> Endpoint | None:

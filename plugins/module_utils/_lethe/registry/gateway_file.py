@@ -69,8 +69,8 @@ class GatewayFile:
 def _each_once(gateways: tuple[Gateway, ...]) -> tuple[Gateway, ...]:
     seen: set[object] = set()
     for i, gateway in enumerate(gateways):
-        names = {gateway.public_key, (gateway.name, gateway.interface)}
-        if not seen.isdisjoint(names):
+        names: list[object] = [(gateway.name, gateway.interface), *(way.public_key for way in gateway.ways)]
+        if len(set(names)) < len(names) or not seen.isdisjoint(names):
             raise InvalidValue(f"gateways[{i}]", "is there twice", "list each interface of a gateway once")
-        seen |= names
+        seen.update(names)
     return gateways

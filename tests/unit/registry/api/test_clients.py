@@ -114,7 +114,13 @@ def test_clients_are_told_of_the_gateways(serve: Serve, tmp_path: Path) -> None:
             "endpoint": "gateway1.example:51820",
             "addresses": ["10.64.0.1/10", "fd00::1/48"],
         },
-        {"name": "gateway2", "public_key": key(101), "endpoint": "[2001:db8::2]:443", "addresses": []},
+        {
+            "name": "gateway2",
+            "public_key": key(101),
+            "endpoint": "[2001:db8::2]:443",
+            "addresses": [],
+            "next_public_key": key(102),
+        },
     ]
     site = serve(gateways_file=written(tmp_path, *({**each, "interface": "wg5"} for each in listed)))
     assert site.client().get("/v1/account/gateways").json() == {"gateways": listed}

@@ -170,6 +170,11 @@ class EndpointAnswer(BaseModel):
     public_key: Key
     endpoint: str = Field(description="Host and port, like `gateway.example:51820` or `[2001:db8::1]:51820`.")
     addresses: list[str] = Field(description="Its own addresses in the tunnel, like `10.64.0.1/10`.")
+    next_public_key: Key | None = Field(
+        default=None,
+        description="The key that it is going to have, while a change of it is under way. A client whose gateway "
+        "ceases to answer tries this one.",
+    )
 
 
 class EndpointsAnswer(BaseModel):

@@ -63,7 +63,7 @@ async def account(client: Client) -> AccountAnswer:
     return AccountAnswer(**await client.read(look))
 
 
-@router.get("/account/gateways", responses=documented(*_ACTIVE))
+@router.get("/account/gateways", response_model_exclude_none=True, responses=documented(*_ACTIVE))
 async def gateways(client: Client) -> EndpointsAnswer:
     """The gateways that the account's keys can connect to."""
     return await client.look(lambda tx, _key, _account: EndpointsAnswer.of(tx.gateways))
