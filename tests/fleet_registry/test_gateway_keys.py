@@ -27,7 +27,7 @@ AT_ONCE = "0"  # seconds
 @pytest.fixture(scope="module")
 def erin(machines: dict[str, list], gateways: tuple[Gateway, ...]) -> Iterator[Client]:
     """A client that every gateway knows, and that knows every gateway by its present key."""
-    client = Client("erin", machines["clients"][0], 11)
+    client = Client("erin", machines["others"][0], 11)
     client.create()
     preshared_key = client.host.run(f"cat /run/{client.name}.psk")
     for gateway in gateways:
