@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +30,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
 
 GATEWAYS = tuple(Gateway(f"gateway{n}", PublicKey.from_text(key_text(900 + n)), "192.0.2.1", 51820) for n in (1, 2))
 DELIVERED, LOST, UNANSWERED, DOUBLED, DOUBLED_LATER = "delivered", "lost", "unanswered", "doubled", "doubled later"
+KEPT_BACK = 12 * 3600  # seconds, at most
 FATES = (DELIVERED, LOST, UNANSWERED, DOUBLED, DOUBLED_LATER)
 
 
@@ -46,10 +47,11 @@ class PowerCut(Exception):
 class Way:
     """From the client to the registry: each request has the next fate."""
 
-    def __init__(self, url: str, token: str, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, token: str, clock: Callable[[], float], context: ssl.SSLContext | None = None) -> None:
         self._http = Http(url, token, context)
+        self._clock = clock
         self.fates: list[str] = []
-        self.late: list[tuple[str, str, bytes | None]] = []
+        self.late: list[tuple[float, tuple[str, str, bytes | None]]] = []
         self.asked: list[str] = []
 
     def ask(self, method: str, path: str, body: bytes | None) -> Answer:
@@ -61,15 +63,16 @@ class Way:
         if fate == DOUBLED:
             answer = self._http.ask(method, path, body)
         elif fate == DOUBLED_LATER:
-            self.late.append((method, path, body))
+            self.late.append((self._clock(), (method, path, body)))
         elif fate == UNANSWERED:
             raise Away("the answer was lost")
         return answer
 
     def deliver_late(self) -> None:
-        """What the network has kept back."""
-        for request in self.late:
-            self._http.ask(*request)
+        """What the network has kept back. No connection lives for as long as the registry remembers a removed key."""
+        for at, request in self.late:
+            if self._clock() - at <= KEPT_BACK:
+                self._http.ask(*request)
         self.late.clear()
 
 
@@ -156,7 +159,7 @@ class Client:
         site.registry.create(account)
         token = site.registry.token(account)
         site.named |= {account, token}
-        self.way = Way(site.url, token)
+        self.way = Way(site.url, token, site.registry.clock)
         self.memory = FailingMemory(directory)
         self.random = Random(seed)
         self._site = site

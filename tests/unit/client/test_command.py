@@ -151,9 +151,7 @@ def test_a_connection_is_waited_for(
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_logging_out_ends_the_service(
-    running: Running, client: Client, site: Site, tmp_path: Path, keep: bool
-) -> None:
+def test_logging_out_ends_the_service(running: Running, client: Client, site: Site, tmp_path: Path, keep: bool) -> None:
     credential = tmp_path / "credential"
     credential.write_text(site.registry.token("alice"))
     words = ["--credential-file", str(credential), *(["--keep-credential"] if keep else [])]

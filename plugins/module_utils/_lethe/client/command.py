@@ -185,19 +185,19 @@ def _leave(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> int:
     from ..https import tls_context
     from ..wireguard.keys import generate_private_key
-    from .export import configuration, qr_code
+    from .export import configuration, qr_codes
     from .registry import Http, Registry
     from .rotation import Own
 
     settings, credential = _given(options)
+    shown = qr_codes() if options.qr else str  # it fails, if it does, before there is a key that nobody has
     registry = Registry(Http(settings.url, credential, tls_context(settings.ca_file)))
     private_key = generate_private_key()
     gateways = registry.gateways()
     if not gateways:
         raise LetheError("the registry lists no gateway; the operator has to run site.yml with some in the inventory")
     own = Own(private_key, registry.register(private_key.public_key()))
-    text = configuration(own, gateways, settings.tunnel)
-    print(qr_code(text) if options.qr else text, end="")
+    print(shown(configuration(own, gateways, settings.tunnel)), end="")
     return 0
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 from ..gateways import Gateway
 from ..wireguard.errors import MissingLibrary
@@ -39,12 +40,18 @@ def configuration(own: Own, gateways: tuple[Gateway, ...], options: TunnelOption
     return "\n".join(lines) + "\n"
 
 
-def qr_code(text: str) -> str:
-    """The text as a picture for a terminal; WireGuard's apps read it with the camera. Raises MissingLibrary."""
+def qr_codes() -> Callable[[str], str]:
+    """What makes a picture for a terminal out of a text; WireGuard's apps read it with the camera. Raises
+    MissingLibrary.
+    """
     try:
         import segno
     except ImportError:
         raise MissingLibrary("segno", "make a QR code") from None
-    picture = io.StringIO()
-    segno.make(text, micro=False, error="l").terminal(picture, compact=True)
-    return picture.getvalue()
+
+    def draw(text: str) -> str:
+        picture = io.StringIO()
+        segno.make(text, micro=False, error="l").terminal(picture, compact=True)
+        return picture.getvalue()
+
+    return draw
