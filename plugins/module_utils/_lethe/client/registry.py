@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .. import https
 from ..gateways import Gateway, gateways_from
+from ..sealing import NotOpened, OneTimeKey, one_time_key
 from ..version import VERSION
 from ..wireguard.errors import InvalidValue, LetheError
 from ..wireguard.interface import address_from_text
@@ -64,6 +65,8 @@ _FOR_PEOPLE = {
     "device-limit": "the account has as many keys as it may have; log another device out, or ask the operator for more",
     "not-authenticated": "the registry does not know this client's credential; ask the operator for a new one",
     "not-allowed": "the credential is none of a client's; ask the operator for one",
+    "one-time-key-needed": "this fleet's preshared keys are sealed, and Lethe's Python here has no library to open them; "
+    "deploy the role lethe.wireguard.runtime again, with runtime_client: true",
 }
 _GONE = {"key-unknown": False, "key-removed": True}
 _ANOTHER_KEY = ("key-taken", "rotation-conflict")
@@ -120,16 +123,16 @@ class Registry:
         self._transport = transport
 
     def register(self, public_key: PublicKey) -> Registration:
-        return self._registration("/v1/registrations", public_key, public_key=public_key.text)
+        return self._agreed("/v1/registrations", public_key, public_key=public_key.text)
 
     def rotate(self, public_key: PublicKey, successor: PublicKey) -> Registration:
         """Register ``successor`` beside ``public_key``; returns what it got."""
         path = "/v1/registrations/rotate"
-        return self._registration(path, successor, public_key=public_key.text, successor=successor.text)
+        return self._agreed(path, successor, public_key=public_key.text, successor=successor.text)
 
     def confirm(self, public_key: PublicKey) -> None:
         """The key that this one rotates out may go."""
-        self._registration("/v1/registrations/confirm", public_key, public_key=public_key.text)
+        _registration(self._post("/v1/registrations/confirm", public_key=public_key.text), public_key, None)
 
     def delete(self, public_key: PublicKey) -> None:
         self._post("/v1/registrations/delete", public_key=public_key.text)
@@ -148,21 +151,12 @@ class Registry:
         except InvalidValue as error:
             raise Away(f"the registry's list of gateways cannot be used: {error}") from None
 
-    def _registration(self, path: str, expected: PublicKey, **body: str) -> Registration:
-        answer = self._post(path, **body)
-        try:
-            if PublicKey.from_text(answer["public_key"]) != expected:
-                raise _not_a_registry()
-            addresses = tuple(address_from_text(text) for text in answer["allowed_ips"])
-            given = answer.get("preshared_key")
-            preshared_key = NO_PRESHARED_KEY if given is None else PresharedKey.from_text(given)
-            expires_on = answer.get("expires_on")
-            day = None if expires_on is None else (datetime.date.fromisoformat(expires_on) - _DAY_ZERO).days
-        except (InvalidValue, KeyError, TypeError, ValueError):
-            raise _not_a_registry() from None
-        if not addresses:
-            raise _not_a_registry()
-        return Registration(addresses, preshared_key, day)
+    def _agreed(self, path: str, public_key: PublicKey, **body: str) -> Registration:
+        """What ``public_key`` got. Its preshared key travels sealed, if this host has the library for it."""
+        own = one_time_key()
+        if own is not None:
+            body["one_time_key"] = own.public_text
+        return _registration(self._post(path, **body), public_key, own)
 
     def _post(self, path: str, **body: str) -> dict[str, Any]:
         return self._read("POST", path, json.dumps(body).encode())
@@ -178,6 +172,33 @@ class Registry:
         if not isinstance(document, dict):
             raise _not_a_registry()
         return document
+
+
+def _registration(answer: dict[str, Any], expected: PublicKey, own: OneTimeKey | None) -> Registration:
+    """``own``: to what a preshared key in it is sealed."""
+    try:
+        if PublicKey.from_text(answer["public_key"]) != expected:
+            raise _not_a_registry()
+        addresses = tuple(address_from_text(text) for text in answer["allowed_ips"])
+        preshared_key = _preshared_key(answer, expected, own)
+        expires_on = answer.get("expires_on")
+        day = None if expires_on is None else (datetime.date.fromisoformat(expires_on) - _DAY_ZERO).days
+    except (InvalidValue, KeyError, TypeError, ValueError):
+        raise _not_a_registry() from None
+    if not addresses:
+        raise _not_a_registry()
+    return Registration(addresses, preshared_key, day)
+
+
+def _preshared_key(answer: dict[str, Any], public_key: PublicKey, own: OneTimeKey | None) -> PresharedKey:
+    """Raises InvalidValue, Away."""
+    if own is None:
+        given = answer.get("preshared_key")
+        return NO_PRESHARED_KEY if given is None else PresharedKey.from_text(given)
+    try:
+        return own.opened(answer, public_key) or NO_PRESHARED_KEY
+    except NotOpened as error:
+        raise Away(str(error)) from None
 
 
 def _failure(answer: Answer) -> LetheError:

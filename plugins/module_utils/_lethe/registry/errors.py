@@ -83,6 +83,14 @@ class RotationConflict(Refused):
     detail = "the new key is not the successor of a rotation; begin again"
 
 
+class OneTimeKeyNeeded(Refused):
+    slug, title, status = "one-time-key-needed", "Preshared keys are sealed here", 409
+    detail = (
+        "the preshared keys of this fleet are told sealed only; send a one_time_key. Lethe's client and modules do, where "
+        "the Python library cryptography is at least of version 48"
+    )
+
+
 class RangeFull(Refused):
     slug, title, status = "range-full", "No tunnel address is free", 503
     detail = "no free tunnel address was found; the operator must widen the ranges"
