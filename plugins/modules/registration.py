@@ -205,8 +205,8 @@ def _confirm(api: Api, options: Options, public_key: PublicKey, check: bool) -> 
     return _outcome(options, present, "replaces" in present, diff)
 
 
-def _agree(api: Api, path: str, public_key: PublicKey, **body: str) -> dict[str, Any]:
-    """What the registry answers about ``public_key``, with its preshared key opened if that comes sealed."""
+def _agree(api: Api, path: str, expected: PublicKey, **body: str) -> dict[str, Any]:
+    """What the registry answers about the ``expected`` key, with its preshared key opened if that comes sealed."""
     own = one_time_key()
     if own is not None:
         body["one_time_key"] = own.public_text
@@ -218,7 +218,7 @@ def _agree(api: Api, path: str, public_key: PublicKey, **body: str) -> dict[str,
         raise
     if own is None:
         return answer
-    preshared_key = own.opened(answer, public_key)
+    preshared_key = own.opened(answer, expected)
     return {**answer, "preshared_key": None if preshared_key is None else preshared_key.text}
 
 

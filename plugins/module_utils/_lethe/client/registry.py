@@ -151,12 +151,12 @@ class Registry:
         except InvalidValue as error:
             raise Away(f"the registry's list of gateways cannot be used: {error}") from None
 
-    def _agreed(self, path: str, public_key: PublicKey, **body: str) -> Registration:
-        """What ``public_key`` got. Its preshared key travels sealed, if this host has the library for it."""
+    def _agreed(self, path: str, expected: PublicKey, **body: str) -> Registration:
+        """What the ``expected`` key got. Its preshared key travels sealed, if this host has the library for it."""
         own = one_time_key()
         if own is not None:
             body["one_time_key"] = own.public_text
-        return _registration(self._post(path, **body), public_key, own)
+        return _registration(self._post(path, **body), expected, own)
 
     def _post(self, path: str, **body: str) -> dict[str, Any]:
         return self._read("POST", path, json.dumps(body).encode())
