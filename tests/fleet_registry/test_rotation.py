@@ -4,7 +4,7 @@
 """A client that site.yml made, on a machine of its own: it changes its key under traffic, is told what becomes of it,
 and leaves nothing behind.
 
-The tests tell one story and run in their order, after that of the registry.
+The tests tell one story and run in their order, on a fleet that was rolled out with a registry.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Gateways whose keys change, seen by their operator, their kernels and disks, and a client that knows what it is told.
 
-The tests tell one story and run in their order, after those of the registry.
+The tests tell one story and run in their order, on a fleet that was rolled out with a registry.
 """
 
 from __future__ import annotations
