@@ -132,7 +132,8 @@ class Registry:
 
     def confirm(self, public_key: PublicKey) -> None:
         """The key that this one rotates out may go."""
-        _registration(self._post("/v1/registrations/confirm", public_key=public_key.text), public_key, None)
+        # The answer tells the preshared key once more: sealed, though nobody needs it.
+        self._agreed("/v1/registrations/confirm", public_key, public_key=public_key.text)
 
     def delete(self, public_key: PublicKey) -> None:
         self._post("/v1/registrations/delete", public_key=public_key.text)
