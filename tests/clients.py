@@ -55,6 +55,7 @@ class Way:
         self.fates: list[str] = []
         self.late: list[tuple[float, tuple[str, str, bytes | None]]] = []
         self.asked: list[str] = []
+        self.told: list[bytes] = []
 
     def ask(self, method: str, path: str, body: bytes | None) -> Answer:
         self.asked.append(path.rpartition("/")[2])
@@ -68,6 +69,7 @@ class Way:
             self.late.append((self._clock(), (method, path, body)))
         elif fate == UNANSWERED:
             raise Away("the answer was lost")
+        self.told.append(answer.body)
         return answer
 
     def deliver_late(self) -> None:

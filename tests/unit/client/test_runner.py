@@ -19,6 +19,7 @@ from hiding import told_by
 from made_up import key
 from registry.site import Site, served
 from registry.support import Clock
+from without_sealing import without_sealing
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import Memory, StateUnusable
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.registry import (
@@ -35,6 +36,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
     NO_PRESHARED_KEY,
+    PresharedKey,
     PublicKey,
 )
 
@@ -126,6 +128,31 @@ def test_a_rotation_leaves_one_new_key_with_new_addresses(
     for gateway in gateways:
         gateway.follow()
         assert gateway.keys == {after.public_key}
+
+
+@pytest.mark.parametrize("preshared_keys", [True, "sealed"])
+def test_a_preshared_key_is_told_sealed_alone_and_is_the_one_that_gateways_have(
+    serve: Serve, tmp_path: Path, preshared_keys: bool | str
+) -> None:
+    site = serve(preshared_keys=preshared_keys)
+    gateways = following(site.registry)
+    client = Client(site, gateways, tmp_path / "client", "alice")
+    go_on(client, site, gateways)
+    assert client.runner.state is not None
+    before = client.runner.state.key
+    client.runner.rotate()
+    go_on(client, site, gateways, Stage.CONFIRMING)
+    go_on(client, site, gateways)
+    after = client.runner.state.key
+    for own in (before, after):
+        assert own.registration is not None
+        assert own.registration.preshared_key != NO_PRESHARED_KEY
+    assert before.registration != after.registration
+    assert after.registration is not None
+    assert site.registry.of("alice")[after.public_key].preshared_key == after.registration.preshared_key
+    told = b"".join(client.way.told)
+    assert told.count(b'"sealed_preshared_key"') == 3  # of the registration, the rotation and its end
+    assert b'"preshared_key"' not in told
 
 
 def test_it_goes_over_when_the_connected_gateways_have_the_key_and_not_before(
@@ -541,7 +568,6 @@ class TestAnswers:
             (201, b'{"public_key": "%s", "allowed_ips": []}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3.4/32"]}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "expires_on": "x"}' % own.text.encode()),
-            (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "x"}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"]}' % bytes(PublicKey(bytes(32)).text, "ascii")),
             (302, b""),
             (404, b"<html>10.1.2.3</html>"),
@@ -553,6 +579,22 @@ class TestAnswers:
             Registry(Said(status, body)).register(self.own)
         assert "10.1.2.3" not in told_by(caught.value)
 
+    @pytest.mark.parametrize("preshared_key", [PresharedKey(bytes(range(32))).text, "x"])
+    def test_a_preshared_key_that_is_not_sealed_is_neither_taken_nor_shown(self, preshared_key: str) -> None:
+        body = '{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "%s"}'
+        with pytest.raises(Away, match="cannot be opened; ask again") as caught:
+            Registry(Said(201, (body % (self.own.text, preshared_key)).encode())).register(self.own)
+        assert preshared_key not in told_by(caught.value).split()
+
+    def test_without_the_library_a_preshared_key_is_taken_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        without_sealing(monkeypatch)
+        body = '{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "%s"}'
+        preshared_key = PresharedKey(bytes(range(32)))
+        given = Registry(Said(201, (body % (self.own.text, preshared_key.text)).encode())).register(self.own)
+        assert given.preshared_key == preshared_key
+        with pytest.raises(Away, match="see the setting url"):
+            Registry(Said(201, (body % (self.own.text, "x")).encode())).register(self.own)
+
     @pytest.mark.parametrize(
         ("status", "slug", "kind"),
         [
@@ -562,6 +604,7 @@ class TestAnswers:
             (409, "rotation-conflict", KeyRefused),
             (403, "account-suspended", Refused),
             (401, "not-authenticated", Refused),
+            (409, "one-time-key-needed", Refused),
             (503, "database-away", Away),
             (429, "rate-limited", Away),
         ],
