@@ -401,6 +401,15 @@ def test_gateways_whose_keys_changed_while_it_was_asleep_are_asked_for(
     assert pass_time(client, site, 4 * 3600, client.tunnel.is_answered) < 300
 
 
+def test_it_asks_for_gateways_that_lag_every_few_seconds(client: Client, site: Site) -> None:
+    client.runner.rotate()
+    pass_time(client, site, 10, lambda: stage(client) is Stage.WAITING)
+    client.way.asked.clear()
+    pass_time(client, site, 100)
+    assert stage(client) is Stage.WAITING
+    assert 10 <= client.way.asked.count("applied") <= 21
+
+
 def test_when_no_gateway_answers_it_asks_more_and_more_seldom(
     client: Client, site: Site, gateways: list[FollowingGateway]
 ) -> None:

@@ -119,7 +119,7 @@ def registered(state: State, registration: Registration, rotate_at: float) -> St
 
 
 def rotate(state: State, private_key: PrivateKey) -> State:
-    """Begin a rotation; or go on with another successor, if the registry does not take the one before, or has lost it."""
+    """Begin a rotation; or go on with another successor, if the registry does not take the one before, or lost it."""
     _expect(state, Stage.SETTLED, Stage.ROTATING, Stage.WAITING)
     return State(Stage.ROTATING, state.key, Own(private_key))
 

@@ -108,6 +108,7 @@ class Runner:
         self._with_registry, self._with_tunnel = Standing(), Standing()
         self._look_at = 0.0  # seconds since 1970: when to look whether the registry has the key
         self._silences = 0  # after which it looked sooner, since a gateway answered
+        self._poll_at = 0.0  # seconds since 1970: when to ask whether gateways have the successor
         self._attempts = 0  # to use a successor that no gateway answered
         self._attempted_at = 0.0  # seconds since 1970
 
@@ -137,10 +138,12 @@ class Runner:
         state = self._state
         if state is None:
             state = self._keep(rotation.begin(self._new_key()))
-        self._connect(state, now)
-        if self._with_registry.is_pausing(now) and state.stage is not Stage.TRYING:
-            return self._with_registry.until - now
         try:
+            if self._has_to_try(state, now):
+                return self._attempt(state, now)
+            self._connect(state, now)
+            if self._with_registry.is_pausing(now) and state.stage is not Stage.TRYING:
+                return self._with_registry.until - now
             if state.stage in _GOING_ON and not now < self._look_at <= now + 2 * _LOOK:
                 self._look(state, now)
             wait = self._STAGES[state.stage](self, state, now)
@@ -215,13 +218,24 @@ class Runner:
         return 0
 
     def _wait(self, state: State, now: float) -> float:
-        # The registry removes the key before when its time is over, be the successor answered or not.
-        tries_now = self._silences and not now < self._attempted_at + _UNANSWERED_EITHER <= now + _UNANSWERED_EITHER
-        if now < state.due <= now + max(_PATIENCE, _UNANSWERED[1]) and not tries_now:
-            applied = self._registry.has_been_applied(state.next_key.public_key)
-            # After an attempt in vain, what the registry says of its gateways is known not to be all.
-            if not applied or self._attempts:
-                return min(self._uniform(*_POLL), state.due - now)
+        if self._attempts:  # in vain: what the registry says of its gateways is known not to be all
+            return state.due - now
+        if not now < self._poll_at <= now + _POLL[1]:
+            if self._registry.has_been_applied(state.next_key.public_key):
+                return self._attempt(state, now)
+            self._poll_at = now + self._uniform(*_POLL)
+        return min(self._poll_at, state.due) - now
+
+    def _has_to_try(self, state: State, now: float) -> bool:
+        """Whether the successor is tried whatever the registry says of the gateways."""
+        if state.stage is not Stage.WAITING:
+            return False
+        if not now < state.due <= now + max(_PATIENCE, _UNANSWERED[1]):
+            return True
+        # The registry removes the key before when its time of grace is over, be the successor answered or not.
+        return self._silences > 0 and not 0 <= now - self._attempted_at < _UNANSWERED_EITHER
+
+    def _attempt(self, state: State, now: float) -> float:
         self._keep(rotation.attempt(state, now + _TRIAL))
         return 0
 
