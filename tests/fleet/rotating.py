@@ -74,7 +74,7 @@ class RotatingClient:
         self.command("rotate")
         self.host.run(
             "for each in $(seq 240); do"
-            "  grep --quiet '\"stage\": \"settled\"' /run/lethe-client/status.json && exit; sleep 1; "
+            '  grep --quiet \'"stage": "settled"\' /run/lethe-client/status.json && exit; sleep 1; '
             "done; exit 1",
             seconds=300,
         )
