@@ -27,12 +27,12 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     settings = Settings.from_file(written(tmp_path, LEAST))
     assert settings.url == "https://registry.example:8443"
     assert (settings.period, settings.interface, settings.keepalive) == (7 * 86_400, "lethe0", 25)
-    assert settings.directory == Path("/var/lib/lethe-client")
+    assert settings.directories == (Path("/var/lib/lethe-client"), Path("/run/lethe-client"))
 
 
 def test_keys_can_be_in_memory_alone(tmp_path: Path) -> None:
     settings = Settings.from_file(written(tmp_path, LEAST | {"keys_on_disk": False}))
-    assert settings.directory == Path("/run/lethe-client")
+    assert settings.directories == (Path("/run/lethe-client"), Path("/var/lib/lethe-client"))
 
 
 @pytest.mark.parametrize(

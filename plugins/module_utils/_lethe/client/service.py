@@ -173,7 +173,9 @@ def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
     context = tls_context(settings.ca_file)
     registry = Registry(Http(settings.url, credential, context))
     tunnel = KernelTunnel(settings.tunnel)
-    return Runner(registry, tunnel, memory.Memory(settings.directory), settings.period), tunnel
+    kept = memory.Memory(*settings.directories)
+    kept.tidy_up()
+    return Runner(registry, tunnel, kept, settings.period), tunnel
 
 
 def run(settings: Settings, credential: str) -> int:

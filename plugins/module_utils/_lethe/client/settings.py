@@ -41,8 +41,10 @@ class Settings:
         return float(self.rotate_days * DAY)
 
     @property
-    def directory(self) -> Path:
-        return memory.ON_DISK if self.keys_on_disk else memory.IN_MEMORY
+    def directories(self) -> tuple[Path, Path]:
+        """Where the keys are; and where they are not, but were if ``keys_on_disk`` was another."""
+        both = (memory.ON_DISK, memory.IN_MEMORY)
+        return both if self.keys_on_disk else (both[1], both[0])
 
     @property
     def tunnel(self) -> TunnelOptions:
