@@ -21,19 +21,26 @@ from typing import TypeVar
 import pytest
 from clients import Client, FollowingGateway
 from made_up import key
-from namespaces import PORT, Namespace, ip, wait_until
+from namespaces import PORT, Namespace, ip, run, wait_until
 from registry.site import Site, served
 from registry.support import Clock, Registry, migrate
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration, Stage
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.silence import PATIENCE
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import KernelTunnel, TunnelOptions
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import (
+    GatewayInside,
+    KernelTunnel,
+    TunnelOptions,
+)
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.device import KernelDevice
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import RouteTaken
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
     address_from_text,
+    ensure_routes,
+    leads_to,
     read_interface,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
@@ -173,6 +180,13 @@ def carries_packets() -> None:
     speaker.stop()
 
 
+def routes_to(network: str) -> list[str]:
+    """The interfaces that a network's routes lead through."""
+    version = "-6" if ":" in network else "-4"
+    told = run("ip", "-json", version, "route", "show", "exact", network)
+    return [route["dev"] for route in json.loads(told or "[]")]
+
+
 def answered(tunnel: KernelTunnel) -> None:
     wait_until(tunnel.is_answered, 60, "the gateway's answer")
 
@@ -257,6 +271,72 @@ def test_a_gateway_that_changes_its_key_is_found_again_by_its_next(
     assert tunnel.gateway is not None
     assert tunnel.gateway.public_key == coming.public_key()
     assert PATIENCE - 5 < gap < PATIENCE + 15
+
+
+def test_a_service_that_is_started_again_keeps_the_session(
+    gateway: KernelDevice, tunnel: KernelTunnel, tmp_path: Path
+) -> None:
+    gateway.apply(Plan(added=[peer(own(1))]))
+    tunnel.bring(own(1), GATEWAYS)
+    answered(tunnel)
+    device = KernelDevice("lethe0", lock=tmp_path / "client.lock")
+    (before,) = device.read(list)
+    again = KernelTunnel(TunnelOptions("lethe0", ("10.64.0.0/10", "fd00::/48")), device=device)
+    again.bring(own(1), GATEWAYS)
+    assert again.is_answered()
+    (after,) = device.read(list)
+    assert after.handshake >= before.handshake > 0
+    assert after.sent >= before.sent
+
+
+def test_a_host_without_ipv6_is_connected_all_the_same(gateway: KernelDevice, tunnel: KernelTunnel) -> None:
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")  # of this network namespace
+    gateway.apply(Plan(added=[peer(own(1))]))
+    tunnel.bring(own(1), GATEWAYS)
+    answered(tunnel)
+    carries_packets()
+    state = read_interface("lethe0")
+    assert state is not None
+    assert [str(address) for address in state.addresses] == ["10.64.1.1/32"]
+
+
+@pytest.mark.parametrize("network", ["10.64.0.0/10", "fd00::/48"])
+def test_a_route_through_another_interface_is_left_alone(
+    gateway: KernelDevice, tunnel: KernelTunnel, network: str
+) -> None:
+    ip(f"route add {network} dev eth0")
+    with pytest.raises(RouteTaken, match=f"^{network} should go through lethe0"):
+        tunnel.bring(own(1), GATEWAYS)
+    tunnel.take_down()
+    assert routes_to(network) == ["eth0"]
+    ip(f"route del {network}")
+    tunnel.bring(own(1), GATEWAYS)
+    assert routes_to(network) == ["lethe0"]
+    ensure_routes("lethe0", [network])
+    assert routes_to(network) == ["lethe0"]
+
+
+@pytest.mark.parametrize("prefix", [0, 24, 25])
+def test_a_gateway_is_reached_past_the_tunnel_by_a_more_specific_route(
+    gateway: KernelDevice, tmp_path: Path, prefix: int
+) -> None:
+    """The one to 192.0.2.0/24."""
+    name = "lethe0"
+    networks = ["0.0.0.0/1", "128.0.0.0/1"] if prefix == 0 else [f"192.0.2.0/{prefix}"]
+    assert leads_to(name, "192.0.2.1", networks) == (prefix >= 24)
+    assert not leads_to(name, "198.51.100.1", ["10.0.0.0/8"])
+    ip("route add default via 192.0.2.1")
+    assert leads_to(name, "198.51.100.1", ["198.51.100.0/24"])
+    options = TunnelOptions(name, tuple(networks))
+    tunnel = KernelTunnel(options, device=KernelDevice(name, lock=tmp_path / "client.lock"))
+    if prefix >= 24:
+        with pytest.raises(GatewayInside, match="gateway1"):
+            tunnel.bring(own(1), GATEWAYS)
+        assert read_interface(name) is None
+    else:
+        gateway.apply(Plan(added=[peer(own(1))]))
+        tunnel.bring(own(1), GATEWAYS)
+        answered(tunnel)
 
 
 class Advancing(Clock):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,37 @@ def test_without_a_service_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     stale: dict[str, Any] = {"stage": "settled", "written": 0}
     (tmp_path / "stale").write_text(json.dumps(stale))
     assert main(["client", "status", "--status-file", str(tmp_path / "stale")]) == 1
+
+
+def test_a_client_that_was_stopped_is_not_running(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    running.service.stop()
+    wait_until(lambda: running.code == 0, SOON, "the service's end")
+    assert not running.status.exists()
+    for command in ("status", "rotate"):
+        assert asked(running, command) == 1
+        assert "no client runs here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_client_that_was_killed_is_not_running_whoever_has_its_number(
+    running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path, reused: bool
+) -> None:
+    """It could not take its status away."""
+    document = json.loads(running.status.read_bytes())
+    with subprocess.Popen(["sleep", "60"]) as another:
+        if not reused:
+            another.kill()
+            another.wait()
+        killed = tmp_path / "killed.json"
+        killed.write_text(json.dumps(document | {"pid": another.pid}))
+        for command in ("status", "rotate"):
+            assert main(["client", command, "--status-file", str(killed)]) == 1
+            assert "no client runs here" in capsys.readouterr().err
+        # It ended, and another process began, just after the command has read the status.
+        with pytest.raises(NotRunning):
+            service.send(document | {"pid": another.pid}, service.ROTATE)
+        assert (another.poll() is None) == reused  # SIGUSR1 would have ended it
+        another.kill()
 
 
 @pytest.fixture

@@ -27,12 +27,12 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     settings = Settings.from_file(written(tmp_path, LEAST))
     assert settings.url == "https://registry.example:8443"
     assert (settings.period, settings.interface, settings.keepalive) == (7 * 86_400, "lethe0", 25)
-    assert settings.directory == Path("/var/lib/lethe-client")
+    assert settings.directories == (Path("/var/lib/lethe-client"), Path("/run/lethe-client"))
 
 
 def test_keys_can_be_in_memory_alone(tmp_path: Path) -> None:
     settings = Settings.from_file(written(tmp_path, LEAST | {"keys_on_disk": False}))
-    assert settings.directory == Path("/run/lethe-client")
+    assert settings.directories == (Path("/run/lethe-client"), Path("/var/lib/lethe-client"))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,9 @@ def test_keys_can_be_in_memory_alone(tmp_path: Path) -> None:
         ({"allowed_ips": "10.0.0.0/8"}, "allowed_ips", "is not a list"),
         ({"allowed_ips": []}, "allowed_ips", "is empty"),
         ({"allowed_ips": ["x"]}, r"allowed_ips\[0\]", "is not an IP address"),
-        ({"allowed_ips": ["fd00::/48", "0.0.0.0/0"]}, r"allowed_ips\[1\]", "is the whole internet"),
+        ({"allowed_ips": ["fd00::/48", "0.0.0.0/0"]}, "allowed_ips", "is the whole internet"),
+        ({"allowed_ips": ["0.0.0.0/1", "128.0.0.0/1"]}, "allowed_ips", "is the whole internet"),
+        ({"allowed_ips": ["10.0.0.0/8", "8000::/2", "c000::/2", "::/1"]}, "allowed_ips", "is the whole internet"),
         ({"interface": "a/b"}, "interface", "is no name for an interface"),
         ({"rotate_days": 0}, "rotate_days", "is not a number in its bounds"),
         ({"rotate_days": 31}, "rotate_days", "is not a number in its bounds"),

@@ -13,15 +13,20 @@ from made_up import key
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import Own, Registration
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunnel import (
+    GatewayInside,
     GatewayNotFound,
     KernelTunnel,
     Links,
+    NoFamily,
     NoGateway,
     TunnelOptions,
     looked_up,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InterfaceNotFound
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import (
+    InterfaceNotFound,
+    RouteTaken,
+)
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
     InterfaceOptions,
     address_from_text,
@@ -55,6 +60,9 @@ class FakeLinks(Links):
         self.done: list[tuple[Address, ...] | tuple[str, ...]] = []
         self.there: int | None = None
         self.has: tuple[Address, ...] = ()
+        self.has_ipv6 = True
+        self.led_to: str | None = None  # an address
+        self.taken: tuple[str, ...] = ()  # networks that are routed elsewhere
 
     def index(self, name: str) -> int | None:
         return self.there
@@ -63,6 +71,15 @@ class FakeLinks(Links):
         assert options.addresses is None
         self.there = self.there or 7
 
+    def carries_ipv6(self, name: str) -> bool:
+        return self.has_ipv6
+
+    def leads_to(self, name: str, address: str, networks: Sequence[str]) -> bool:
+        return address == self.led_to
+
+    def addresses(self, name: str) -> tuple[Address, ...]:
+        return self.has
+
     def exchange_addresses(self, name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
         self.done.append((*self.has, *wanted))
         between()
@@ -70,6 +87,9 @@ class FakeLinks(Links):
         self.done.append(wanted)
 
     def ensure_routes(self, name: str, networks: Sequence[str]) -> None:
+        for network in networks:
+            if network in self.taken:
+                raise RouteTaken(name, network)
         self.done.append(tuple(networks))
 
     def remove(self, name: str) -> None:
@@ -81,10 +101,12 @@ class Host:
         self.links = FakeLinks()
         self.device = MemoryDevice("lethe0")
         self.now = 1_000_000.0
+        self.tunnel = self.started()
+
+    def started(self, choose: Callable[[Sequence[Gateway]], Gateway] = lambda some: some[0]) -> KernelTunnel:
+        """As the service begins with it: the kernel has what it had."""
         options = TunnelOptions("lethe0", ("10.64.0.0/10", "fd00::/48"))
-        self.tunnel = KernelTunnel(
-            options, links=self.links, device=self.device, choose=lambda some: some[0], clock=lambda: self.now
-        )
+        return KernelTunnel(options, links=self.links, device=self.device, choose=choose, clock=lambda: self.now)
 
     def handshake(self) -> None:
         for name, state in self.device.peers.items():
@@ -112,7 +134,7 @@ def test_a_new_interface_has_the_key_the_addresses_and_one_gateway(host: Host) -
     assert sorted(peer.allowed_ips.texts) == ["10.64.0.0/10", "fd00::/48"]
     assert peer.persistent_keepalive == 25
     assert [str(address) for address in host.links.has] == ["10.64.0.1/32", "fd00::1/128"]
-    assert host.links.done[-1] == ("10.64.0.0/10", "fd00::/48")
+    assert host.links.done[0] == ("10.64.0.0/10", "fd00::/48")
 
 
 def test_what_is_so_already_is_not_touched(host: Host) -> None:
@@ -129,7 +151,7 @@ def test_a_change_of_key_has_both_addresses_at_its_moment(host: Host) -> None:
     host.handshake()
     host.links.done.clear()
     host.tunnel.bring(own(2), BOTH)
-    both, after, _routes = ([str(one) for one in each] for each in host.links.done)
+    _routes, both, after = ([str(one) for one in each] for each in host.links.done)
     assert both == ["10.64.0.1/32", "fd00::1/128", "10.64.0.2/32", "fd00::2/128"]
     assert after == ["10.64.0.2/32", "fd00::2/128"]
     assert host.device.settings().public_key == own(2).public_key
@@ -265,6 +287,90 @@ def test_a_gateway_that_cannot_be_found_changes_nothing(host: Host) -> None:
     assert host.device.settings().public_key == own(1).public_key
     with pytest.raises(NoGateway):
         host.tunnel.bring(own(2), ())
+
+
+def test_a_service_that_is_started_again_goes_on_with_its_session(host: Host) -> None:
+    host.tunnel.bring(own(1), (TWO,))
+    host.handshake()
+    host.count(received=92, sent=148)
+    host.now += 60
+    host.links.done.clear()
+    again = host.started(choose=lambda some: pytest.fail("it has a gateway"))
+    again.bring(own(1), BOTH)
+    assert again.gateway == TWO
+    assert host.links.done == [("10.64.0.0/10", "fd00::/48")]
+    assert again.is_answered()
+    assert not again.is_silent()
+    host.now += 150  # of the session, not of the service
+    assert again.is_silent()
+
+
+@pytest.mark.parametrize("change", ["key", "addresses", "preshared key", "endpoint", "keepalive", "gateway"])
+def test_a_service_that_is_started_again_changes_what_is_not_so_any_more(host: Host, change: str) -> None:
+    host.tunnel.bring(own(1), (ONE,))
+    host.handshake()
+    wanted, gateway = own(1), ONE
+    (state,) = host.device.peers.values()
+    assert wanted.registration is not None
+    if change == "key":
+        wanted = replace(wanted, private_key=own(2).private_key)
+    elif change == "addresses":
+        host.links.has = host.links.has[:1]
+    elif change == "preshared key":
+        preshared_key = PresharedKey.from_text(key(2, "preshared"))
+        wanted = replace(wanted, registration=wanted.registration._replace(preshared_key=preshared_key))
+    elif change == "endpoint":
+        gateway = replace(ONE, port=443)
+    elif change == "keepalive":
+        host.device.peers[ONE.public_key] = state._replace(persistent_keepalive=0)
+    else:
+        gateway = TWO
+    again = host.started()
+    again.bring(wanted, (gateway,))
+    (state,) = host.device.peers.values()
+    assert state.handshake == 0
+    assert (state.public_key, state.persistent_keepalive) == (gateway.public_key, 25)
+    assert host.device.settings().public_key == wanted.public_key
+    assert host.links.has == own(1).registration.addresses  # type: ignore[union-attr]
+
+
+def test_a_host_without_ipv6_has_the_rest_and_is_told_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.links.has_ipv6 = False
+    for number in (1, 2):
+        host.tunnel.bring(own(number), BOTH)
+        assert [str(address) for address in host.links.has] == [f"10.64.0.{number}/32"]
+        assert ("10.64.0.0/10",) in host.links.done
+        host.links.done.clear()
+    assert [record.message for record in caplog.records] == [
+        "this host has no IPv6 on lethe0: the tunnel carries IPv4 alone"
+    ]
+
+
+def test_a_host_without_ipv6_cannot_be_in_a_fleet_that_has_nothing_else(host: Host) -> None:
+    host.links.has_ipv6 = False
+    only = own(1)
+    assert only.registration is not None
+    only = replace(only, registration=only.registration._replace(addresses=only.registration.addresses[1:]))
+    with pytest.raises(NoFamily, match="no IPv6 on lethe0"):
+        host.tunnel.bring(only, BOTH)
+
+
+def test_a_network_that_is_routed_elsewhere_changes_nothing(host: Host) -> None:
+    host.tunnel.bring(own(1), BOTH)
+    host.handshake()
+    host.links.taken = ("fd00::/48",)
+    with pytest.raises(RouteTaken, match=r"^fd00::/48 should go through lethe0"):
+        host.tunnel.bring(own(2), BOTH)
+    assert host.device.settings().public_key == own(1).public_key
+    assert host.links.has == own(1).registration.addresses  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("gateway", BOTH, ids=["IPv4", "IPv6"])
+def test_a_gateway_that_the_tunnel_itself_would_lead_to_is_refused(host: Host, gateway: Gateway) -> None:
+    host.links.led_to = gateway.host
+    with pytest.raises(GatewayInside, match=rf"{gateway.name} is in allowed_ips.*client_allowed_ips"):
+        host.tunnel.bring(own(1), (gateway,))
+    assert host.links.there is None
 
 
 def test_it_is_taken_down(host: Host) -> None:

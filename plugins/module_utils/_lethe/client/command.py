@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,17 +125,17 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 def _rotate(options: argparse.Namespace) -> int:
-    from .service import ROTATE
+    from .service import ROTATE, send
 
     before = _document(options)
-    os.kill(before["pid"], ROTATE)
+    send(before, ROTATE)
     document = _waited(options, lambda now: now["keys"] > before["keys"], "the key was not changed")
     print(_sentence(document))
     return 0
 
 
 def _logout(options: argparse.Namespace) -> int:
-    from .service import LEAVE, NotRunning
+    from .service import LEAVE, NotRunning, send
 
     running: dict[str, Any] | None
     try:
@@ -148,7 +147,7 @@ def _logout(options: argparse.Namespace) -> int:
     elif options.forget:
         raise LetheError("the client is running, and would register again; stop it first: systemctl stop lethe-client")
     else:
-        os.kill(running["pid"], LEAVE)
+        send(running, LEAVE)
         _waited(options, lambda now: now["stage"] == "left", "the key was not removed")
     kept = "" if options.keep_credential else " and no credential"
     if not options.keep_credential:

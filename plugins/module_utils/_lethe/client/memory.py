@@ -16,7 +16,7 @@ from ..gateways import Gateway, gateways_from
 from ..wireguard.errors import InvalidValue, LetheError
 from ..wireguard.interface import address_from_text
 from ..wireguard.keys import PresharedKey, PrivateKey
-from ..wireguard.whole_files import write_whole
+from ..wireguard.whole_files import remove_unfinished, write_whole
 from .rotation import Own, Registration, Stage, State
 
 ON_DISK = Path("/var/lib/lethe-client")
@@ -34,8 +34,19 @@ class StateUnusable(LetheError):
 class Memory:
     """The two files in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, other: Path | None = None) -> None:
+        """``other``: where they are if the setting was another one. See ``tidy_up``."""
         self.directory = directory
+        self._other = None if other is None else Memory(other)
+
+    def tidy_up(self) -> None:
+        """Remove what a crash has left, and take over what is in the other directory. Raises StateUnusable."""
+        self._remove_unfinished()
+        if self._other is None:
+            return
+        if self.read() is None and (state := self._other.read()) is not None:
+            self.write(state)
+        self._other.forget()
 
     def read(self) -> State | None:
         """None if there is none. Raises StateUnusable, which shows nothing of what is there."""
@@ -80,7 +91,8 @@ class Memory:
         self._write(_GATEWAYS, {"gateways": [gateway.as_json() for gateway in gateways]})
 
     def forget(self) -> None:
-        """Remove both. Raises StateUnusable."""
+        """Remove both, in the other directory as well. Raises StateUnusable."""
+        self._remove_unfinished()
         try:
             for name in (_STATE, _GATEWAYS):
                 (self.directory / name).unlink(missing_ok=True)
@@ -89,6 +101,16 @@ class Memory:
             pass
         except OSError as error:
             raise StateUnusable(self.directory, f"cannot be emptied ({error.strerror})") from None
+        if self._other is not None:
+            self._other.forget()
+
+    def _remove_unfinished(self) -> None:
+        """They hold private keys as the state does."""
+        try:
+            for name in (_STATE, _GATEWAYS):
+                remove_unfinished(self.directory / name)
+        except OSError as error:
+            raise StateUnusable(self.directory, f"cannot be tidied up ({error.strerror})") from None
 
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self.directory / name
@@ -106,7 +128,10 @@ class Memory:
         path = self.directory / name
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(path, json.dumps(document).encode("ascii"))
+            directory = self.directory.stat()
+            # What root writes with a command has to be the service's.
+            owner, group = (directory.st_uid, directory.st_gid) if os.geteuid() == 0 else (None, None)
+            write_whole(path, json.dumps(document).encode("ascii"), owner=owner, group=group)
             self._keep_names()
         except OSError as error:
             raise StateUnusable(path, f"cannot be written ({error.strerror})") from None

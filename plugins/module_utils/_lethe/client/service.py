@@ -60,19 +60,23 @@ class Service:
 
     def run(self) -> int:
         """Until ``stop``, or after having left; returns the exit status."""
-        ready = False
-        while not self._stopping:
-            self._wake.clear()
-            while self._asked:
-                self._do(self._asked.pop(0))
-            wait = self.runner.step()
-            self._tell()
-            if not ready:
-                ready = systemd.notify("READY=1") or True
-            systemd.notify("WATCHDOG=1")
-            if self.runner.state is None:
-                break  # it has left
-            self._wake.wait(min(max(wait, 0), _TICK))
+        left = ready = False
+        try:
+            while not self._stopping and not left:
+                self._wake.clear()
+                while self._asked:
+                    self._do(self._asked.pop(0))
+                wait = self.runner.step()
+                left = self.runner.state is None
+                self._tell()
+                if not ready:
+                    ready = systemd.notify("READY=1") or True
+                systemd.notify("WATCHDOG=1")
+                if not left:
+                    self._wake.wait(min(max(wait, 0), _TICK))
+        finally:
+            if not left:  # who waits for that finds it in the status
+                self._tell_nothing()
         systemd.notify("STOPPING=1")
         return 0
 
@@ -107,6 +111,7 @@ class Service:
             "slug": standing.slug,
             "keys": self.runner.keys,
             "pid": os.getpid(),
+            "began": _began(os.getpid()),
         }
         now = time.monotonic()
         if self._told is not None and self._told[0] == document and now < self._told[1] + _REWRITE:
@@ -119,17 +124,46 @@ class Service:
         except OSError as error:
             _log.error("the status cannot be written to %s: %s", self._status, error.strerror)
 
+    def _tell_nothing(self) -> None:
+        try:
+            self._status.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("the status in %s cannot be removed: %s", self._status, error.strerror)
+
 
 def read_status(path: Path = STATUS) -> dict[str, Any]:
-    """What a running client wrote last. Raises NotRunning."""
+    """What a running client wrote last, or one that has just left. Raises NotRunning."""
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
         age = (read_clocks().boottime - document.pop("written")) / 1e9
+        runs = document["stage"] == "left" or _began(document["pid"]) == document["began"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise NotRunning from None
-    if not 0 <= age <= STALE:
+    if not 0 <= age <= STALE or not runs:
         raise NotRunning
     return document
+
+
+def send(document: dict[str, Any], number: signal.Signals) -> None:
+    """Send a signal to the client that wrote this status, and to no process that has got its number since. Raises
+    NotRunning.
+    """
+    try:
+        process = os.pidfd_open(document["pid"])
+        try:
+            if _began(document["pid"]) != document["began"]:
+                raise NotRunning
+            signal.pidfd_send_signal(process, number)
+        finally:
+            os.close(process)
+    except (FileNotFoundError, ProcessLookupError):
+        raise NotRunning from None
+
+
+def _began(pid: int) -> int:
+    """When a process began, in clock ticks after the boot: a number that is used again has another. Raises OSError."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(stat.rpartition(b")")[2].split()[19])  # starttime, proc_pid_stat(5)
 
 
 def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
@@ -139,7 +173,9 @@ def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
     context = tls_context(settings.ca_file)
     registry = Registry(Http(settings.url, credential, context))
     tunnel = KernelTunnel(settings.tunnel)
-    return Runner(registry, tunnel, memory.Memory(settings.directory), settings.period), tunnel
+    kept = memory.Memory(*settings.directories)
+    kept.tidy_up()
+    return Runner(registry, tunnel, kept, settings.period), tunnel
 
 
 def run(settings: Settings, credential: str) -> int:

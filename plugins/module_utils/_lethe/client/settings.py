@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ class Settings:
         return float(self.rotate_days * DAY)
 
     @property
-    def directory(self) -> Path:
-        return memory.ON_DISK if self.keys_on_disk else memory.IN_MEMORY
+    def directories(self) -> tuple[Path, Path]:
+        """Where the keys are; and where they are not, but were if ``keys_on_disk`` was another."""
+        both = (memory.ON_DISK, memory.IN_MEMORY)
+        return both if self.keys_on_disk else (both[1], both[0])
 
     @property
     def tunnel(self) -> TunnelOptions:
@@ -68,11 +71,13 @@ def _allowed_ips(name: str, value: Any) -> tuple[str, ...]:
     networks = [AllowedIP.from_text(one, f"{name}[{i}]") for i, one in enumerate(fields.listed(name, value))]
     if not networks:
         raise InvalidValue(name, "is empty", 'list what goes through the tunnel, like ["10.0.0.0/8"]')
-    for i, network in enumerate(networks):
-        if not network.prefix:
+    texts = tuple(network.text for network in networks)
+    for family in (IPv4Network, IPv6Network):
+        of_family = [found for found in map(ip_network, texts) if isinstance(found, family)]
+        if any(not found.prefixlen for found in collapse_addresses(of_family)):
             # Its packets to the gateway would have to go past it: see wg-quick(8).
-            raise InvalidValue(f"{name}[{i}]", "is the whole internet", "give networks that gateways are not in")
-    return tuple(network.text for network in networks)
+            raise InvalidValue(name, "is the whole internet", "give networks that gateways are not in")
+    return texts
 
 
 def _interface(name: str, value: Any) -> str:

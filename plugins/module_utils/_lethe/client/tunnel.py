@@ -11,11 +11,13 @@ from before end with it, as they would a little later when the gateways forget i
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from ..gateways import Gateway
 from ..wireguard.addresses import AllowedIPs, Endpoint
@@ -23,9 +25,11 @@ from ..wireguard.device import Device, KernelDevice
 from ..wireguard.errors import InterfaceNotFound, LetheError
 from ..wireguard.interface import (
     InterfaceOptions,
+    carries_ipv6,
     ensure_interface,
     ensure_routes,
     exchange_addresses,
+    leads_to,
     remove_interface,
 )
 from ..wireguard.keys import NO_PRESHARED_KEY
@@ -33,6 +37,8 @@ from ..wireguard.links import Address, read_link
 from ..wireguard.peers import Peer, PeerState
 from .rotation import Own
 from .silence import Heard
+
+_log = logging.getLogger(__name__)
 
 _HANDSHAKE = 12.0  # seconds that a gateway may take to answer at first: three initiations
 _SESSION = 210.0  # seconds: REJECT_AFTER_TIME, after which a session is no more, and some to make the next
@@ -42,6 +48,22 @@ class GatewayNotFound(LetheError):
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(
             f"the address of the gateway {gateway.name} is not found; see to the name service of this host"
+        )
+
+
+class GatewayInside(LetheError):
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(
+            f"the address of the gateway {gateway.name} is in allowed_ips, and no other route leads there: the tunnel "
+            "would go into itself; take the network that it is in out of them (client_allowed_ips)"
+        )
+
+
+class NoFamily(LetheError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the registry gives IPv6 addresses alone, and this host has no IPv6 on {name}; "
+            "see: sysctl net.ipv6.conf.all.disable_ipv6"
         )
 
 
@@ -69,6 +91,16 @@ class Links:
 
     def ensure(self, options: InterfaceOptions) -> None:
         ensure_interface(options)
+
+    def carries_ipv6(self, name: str) -> bool:
+        return carries_ipv6(name)
+
+    def leads_to(self, name: str, address: str, networks: Sequence[str]) -> bool:
+        return leads_to(name, address, networks)
+
+    def addresses(self, name: str) -> tuple[Address, ...]:
+        link = read_link(name)
+        return () if link is None else link.addresses
 
     def exchange_addresses(self, name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
         exchange_addresses(name, wanted, between)
@@ -101,24 +133,29 @@ class KernelTunnel:
         self._resolve = resolve or looked_up
         self._clock = clock
         self._brought: tuple[Own, Gateway, int | None] | None = None
-        self._since = 0.0  # seconds since 1970: it has had this key and this gateway
+        self._since = 0.0  # seconds since 1970: it has had this key and this gateway; 0: not yet
         self._heard: Heard | None = None  # of it, since then
+        self._has_told = False  # that this host has no IPv6
 
     def bring(self, own: Own, gateways: tuple[Gateway, ...]) -> None:
         """Raises LetheError."""
         gateway = self._of(gateways)
-        index = self._links.index(self._options.name)
+        name = self._options.name
+        index = self._links.index(name)
         if index is not None and self._brought == (own, gateway, index):
             return
+        is_first = not self._since
         self._brought = self._heard = None
-        wanted = own.registration.addresses if own.registration else ()
         peer = self._peer(own, gateway)
-        name = self._options.name
         self._links.ensure(InterfaceOptions(name, mtu=self._options.mtu))
+        addresses, networks = self._carried(own)
+        # Before the rest: there may be another route, and then nothing is changed.
+        self._links.ensure_routes(name, networks)
         with self._device.exclusive():
-            self._links.exchange_addresses(name, wanted, lambda: self._device.become(own.private_key, peer))
-        self._since = self._clock()
-        self._links.ensure_routes(name, self._options.allowed_ips)
+            found = self._found(own, peer, addresses) if is_first else None
+            if found is None:
+                self._links.exchange_addresses(name, addresses, lambda: self._device.become(own.private_key, peer))
+        self._since = found.handshake / 1e9 if found is not None and found.handshake else self._clock()
         self._brought = (own, gateway, self._links.index(name))
 
     def is_answered(self) -> bool:
@@ -155,7 +192,12 @@ class KernelTunnel:
         self._brought = None
 
     def _of(self, gateways: tuple[Gateway, ...]) -> Gateway:
-        """The one in use, if it is still listed with that key, be it its next; else any."""
+        """The one in use, if it is still listed with that key, be it its next; else any. At first it is the kernel's:
+        the service may have been started again, with a session that goes on.
+        """
+        if self.gateway is None and (state := self._state()) is not None:
+            ways = (way for each in gateways for way in each.ways)
+            self.gateway = next((way for way in ways if way.public_key == state.public_key), None)
         if self.gateway is not None and any(self.gateway in each.ways for each in gateways):
             return self.gateway
         if not gateways:
@@ -167,9 +209,36 @@ class KernelTunnel:
         endpoint = self._resolve(gateway.host, gateway.port)
         if endpoint is None:
             raise GatewayNotFound(gateway)
+        address = endpoint.text.rpartition(":")[0].strip("[]")
+        if self._links.leads_to(self._options.name, address, self._options.allowed_ips):
+            raise GatewayInside(gateway)
         allowed_ips = AllowedIPs.from_texts(list(self._options.allowed_ips))
         preshared_key = own.registration.preshared_key if own.registration else NO_PRESHARED_KEY
         return Peer(gateway.public_key, preshared_key, self._options.keepalive, allowed_ips, endpoint)
+
+    def _carried(self, own: Own) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+        """Its addresses, and what goes through the tunnel: of IPv6 only where this host has that."""
+        addresses = own.registration.addresses if own.registration else ()
+        networks = self._options.allowed_ips
+        if self._links.carries_ipv6(self._options.name):
+            return addresses, networks
+        if not self._has_told:
+            _log.warning("this host has no IPv6 on %s: the tunnel carries IPv4 alone", self._options.name)
+            self._has_told = True
+        carried = tuple(address for address in addresses if address.version == 4)
+        if addresses and not carried:
+            raise NoFamily(self._options.name)
+        return carried, tuple(network for network in networks if ip_network(network).version == 4)
+
+    def _found(self, own: Own, peer: Peer, addresses: tuple[Address, ...]) -> PeerState | None:
+        """The gateway as the kernel has it, if all is as it should be: to send that again would end the session."""
+        state = self._state()
+        if state is None or self._device.settings().public_key != own.public_key:
+            return None
+        if set(self._links.addresses(self._options.name)) != set(addresses):
+            return None
+        is_so = state[:3] == peer[:3] and state.endpoint == peer.endpoint
+        return state if is_so and set(state.allowed_ips.nests()) == set(peer.allowed_ips.nests()) else None
 
     def _state(self) -> PeerState | None:
         """What the kernel has of the gateway; None if the interface is gone, and is to be brought again."""

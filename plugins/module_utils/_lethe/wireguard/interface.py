@@ -14,7 +14,8 @@ import errno
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .device import KernelDevice
@@ -26,6 +27,7 @@ from .errors import (
     MissingLibrary,
     NotWireGuard,
     PermissionMissing,
+    RouteTaken,
 )
 from .keys import PrivateKey, PublicKey
 from .links import Address, Link, read_link
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 _NAME_LENGTH = 15  # IFNAMSIZ - 1, linux/if.h
 _NOT_IN_NAMES = "/:%"
 _SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
+_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: say which route it is, not how it ends; linux/rtnetlink.h
+_MAIN = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
+_IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 _LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
 
 
@@ -183,11 +188,45 @@ def exchange_addresses(name: str, wanted: tuple[Address, ...], between: Callable
 
 
 def ensure_routes(name: str, networks: Sequence[str]) -> None:
-    """Make each network's packets go through the interface; other routes are left alone."""
+    """Make each network's packets go through the interface. Raises RouteTaken at the first one that already goes
+    through another: other routes are left alone.
+    """
     with _links(name) as links:
         index = _index(name)
         for network in networks:
-            links.route("replace", dst=network, oif=index)
+            if not _add_route(links, index, network):
+                raise RouteTaken(name, network)
+
+
+def leads_to(name: str, address: str, networks: Sequence[str]) -> bool:
+    """Whether packets to an address would go through the interface, once it has routes to these networks. They would
+    not where a more specific route leads past it.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    target = ip_address(address)
+    prefixes = [network.prefixlen for network in map(ip_network, networks) if target in network]
+    if not prefixes:
+        return False
+    link = read_link(name)
+    with _links(name) as links:
+        try:
+            (route,) = links.route("get", dst=address, flags=_FIB_MATCH)
+        except NetlinkError as error:
+            if error.code not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                raise
+            return False  # this host is not connected; how it will reach the address is not known yet
+    if link is not None and route.get_attr("RTA_OIF") == link.index:
+        return True
+    return route.get_attr("RTA_TABLE") == _MAIN and route["dst_len"] <= max(prefixes)
+
+
+def carries_ipv6(name: str) -> bool:
+    """Whether the kernel takes IPv6 addresses on the interface."""
+    try:
+        return (_IPV6_SETTINGS / name / "disable_ipv6").read_text().strip() == "0"
+    except FileNotFoundError:
+        return False  # a kernel without IPv6, or with ipv6.disable=1
 
 
 def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
@@ -257,6 +296,25 @@ def _add_addresses(links: IPRoute, index: int, addresses: Iterable[Address]) -> 
     for address in addresses:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
+
+
+def _add_route(links: IPRoute, index: int, network: str) -> bool:
+    """Whether it goes through the interface now: it does not if there is another route of the same metric."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        links.route("add", dst=network, oif=index)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+    else:
+        return True
+    wanted = ip_network(network)
+    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    return any(
+        (route.get_attr("RTA_DST"), route["dst_len"]) == (str(wanted.network_address), wanted.prefixlen)
+        for route in links.get_routes(family=family, table=_MAIN, oif=index)
+    )
 
 
 def _new(name: str) -> InterfaceState:
