@@ -15,7 +15,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .device import KernelDevice
@@ -40,7 +39,6 @@ _NOT_IN_NAMES = "/:%"
 _SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
 _FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: say which route it is, not how it ends; linux/rtnetlink.h
 _MAIN = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
-_IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 _LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
 
 
@@ -222,11 +220,15 @@ def leads_to(name: str, address: str, networks: Sequence[str]) -> bool:
 
 
 def carries_ipv6(name: str) -> bool:
-    """Whether the kernel takes IPv6 addresses on the interface."""
-    try:
-        return (_IPV6_SETTINGS / name / "disable_ipv6").read_text().strip() == "0"
-    except FileNotFoundError:
-        return False  # a kernel without IPv6, or with ipv6.disable=1
+    """Whether the kernel takes IPv6 addresses on the interface. Asked over netlink: the client's service sees no
+    /proc/sys.
+    """
+    with _links(name) as links:
+        (link,) = links.link("get", index=_index(name))
+    # Without IPv6 in the kernel, or with too small an MTU, there are no such settings.
+    families = link.get_attr("IFLA_AF_SPEC")
+    settings = None if families is None else families.get_attr("AF_INET6")
+    return settings is not None and not settings.get_attr("IFLA_INET6_CONF")["disable_ipv6"]
 
 
 def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
