@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import signal
 import subprocess
@@ -24,16 +25,18 @@ from registry.support import Clock
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.cli import main
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client import (
-    command,
     export,
     memory,
     service,
     tunnel,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import Wish
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import FleetingMemory, Wish
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.registry import Away, Registry
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.runner import Runner
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.service import (
     NotRunning,
+    ReplacingRegistry,
     Service,
     read_status,
 )
@@ -345,6 +348,25 @@ def test_an_export_is_what_wg_quick_reads(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+def test_reboots_of_a_client_without_keys_on_its_disk_leave_no_keys_behind(
+    client: Client, site: Site, tmp_path: Path
+) -> None:
+    """An account has room for five."""
+    for boot in range(7):
+        if boot == 3:
+            client.way.fates = ["unanswered", "lost", "unanswered"]
+        shutil.rmtree(memory.IN_MEMORY, ignore_errors=True)
+        client.memory = FleetingMemory(memory.IN_MEMORY, memory.ON_DISK)
+        clock = site.registry.clock
+        client.runner = Runner(ReplacingRegistry(client.way), client.tunnel, client.memory, 7 * DAY, clock=clock)
+        clock.now += client.step()
+        while client.runner.state is None or client.runner.state.stage is not Stage.SETTLED:
+            assert client.runner.standing.failures <= 3
+            clock.now += client.step()
+        assert list(site.registry.of("alice")) == [client.runner.state.key.public_key]
+    assert list(private_keys_in(memory.ON_DISK)) == []
+
+
 @pytest.mark.parametrize("fates", [["unanswered"], ["lost", "unanswered"], ["doubled"]], ids="-".join)
 def test_an_export_whose_answer_is_lost_is_of_the_same_key(client: Client, site: Site, fates: list[str]) -> None:
     client.way.fates = fates
@@ -367,7 +389,7 @@ def test_exports_are_spread_over_the_gateways(
     site: Site, files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, gateway in enumerate(GATEWAYS):
-        monkeypatch.setattr(command.random, "choice", lambda some, number=number: some[number])
+        monkeypatch.setattr(secrets, "choice", lambda some, number=number: some[number])
         assert main(["client", "export", *files]) == 0
         assert f"# {gateway.name}\nPublicKey = {gateway.public_key.text}\n" in capsys.readouterr().out
 

@@ -10,22 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..gateways import Gateway, gateways_from
 from ..wireguard.errors import InvalidValue, LetheError
 from ..wireguard.interface import address_from_text
-from ..wireguard.keys import PresharedKey, PrivateKey
+from ..wireguard.keys import PresharedKey, PrivateKey, PublicKey
 from ..wireguard.whole_files import remove_unfinished, write_whole
 from .rotation import Own, Registration, Stage, State
 
 ON_DISK = Path("/var/lib/lethe-client")
 IN_MEMORY = Path("/run/lethe-client")
-"""Gone after a reboot, and with it the keys: the client then registers anew."""
+"""Gone after a reboot, and with it the private keys: the client then registers anew."""
 
 _STATE, _GATEWAYS = "state.json", "gateways.json"
-_LOGOUT = "logout.json"  # on the disk
+_LOGOUT, _REGISTERED = "logout.json", "registered.json"  # on the disk
 _INTERFACE = "interface.json"  # in memory, as the interface itself is
 
 
@@ -47,6 +48,7 @@ class Memory:
         self._remove_unfinished()
         if self._other is None:
             return
+        self._other.tidy_up()
         if self.read() is None and (state := self._other.read()) is not None:
             self.write(state)
         _remove(self._other.directory, _STATE, _GATEWAYS)
@@ -96,7 +98,7 @@ class Memory:
     def forget(self) -> None:
         """Remove both, in the other directory as well. Raises StateUnusable."""
         self._remove_unfinished()
-        _remove(self.directory, _STATE, _GATEWAYS, _INTERFACE)
+        _remove(self.directory, _STATE, _GATEWAYS, _INTERFACE, _REGISTERED)
         if self._other is not None:
             self._other.forget()
 
@@ -107,6 +109,37 @@ class Memory:
                 remove_unfinished(self.directory / name)
         except OSError as error:
             raise StateUnusable(self.directory, f"cannot be tidied up ({error.strerror})") from None
+
+
+class FleetingMemory(Memory):
+    """One whose keys are gone after a reboot. Their public halves are not, as somebody has to have them removed: an
+    account has room for a few.
+    """
+
+    def write(self, state: State) -> None:
+        """Raises StateUnusable."""
+        own = [one.public_key for one in state.own]
+        # What was there before is known until it is removed: see ``service.made``.
+        before = registered_keys()
+        lost = before if state.stage is Stage.REGISTERING else ()
+        keep_registered_keys(dict.fromkeys((*lost, *own)), before)
+        super().write(state)
+
+
+def registered_keys() -> tuple[PublicKey, ...]:
+    """The public keys of this host that the registry may know; of one whose keys are not on the disk."""
+    try:
+        document = _read(ON_DISK / _REGISTERED) or {}
+        return tuple(PublicKey.from_text(text) for text in document.get("public_keys", ()))
+    except (LetheError, TypeError):
+        return ()  # they expire
+
+
+def keep_registered_keys(keys: Iterable[PublicKey], before: Iterable[PublicKey] = ()) -> None:
+    """Raises StateUnusable."""
+    texts = [key.text for key in keys]
+    if texts != [key.text for key in before]:
+        _write(ON_DISK / _REGISTERED, {"public_keys": texts})
 
 
 class Wish:

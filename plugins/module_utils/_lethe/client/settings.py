@@ -34,7 +34,7 @@ class Settings:
     rotate_days: int = 7  # no key is in use for longer
     keepalive: int = 25  # seconds
     mtu: int = 1420  # bytes
-    keys_on_disk: bool = True  # False: after a reboot the client registers anew, and its key before expires in time
+    keys_on_disk: bool = True  # False: after a reboot the client registers anew
 
     @property
     def period(self) -> float:
