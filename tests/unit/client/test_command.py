@@ -5,31 +5,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import Client, FollowingGateway, following, gateways_file, private_keys_in
+from clients import GATEWAYS, Client, FollowingGateway, following, gateways_file, private_keys_in
 from namespaces import wait_until
 from registry.site import Site, served
 from registry.support import Clock
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.cli import main
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client import service
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client import (
+    export,
+    memory,
+    service,
+    tunnel,
+)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import FleetingMemory, Wish
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.registry import Away, Registry
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.runner import Runner
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.service import (
     NotRunning,
+    ReplacingRegistry,
     Service,
     read_status,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PrivateKey
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.settings import Settings
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
+    PrivateKey,
+    generate_private_key,
+)
 
 SOON = 60.0  # seconds
+SETTINGS = Settings("https://registry.example", ("10.0.0.0/8",))
 
 
 @pytest.fixture
@@ -49,6 +67,14 @@ def gateways(site: Site) -> list[FollowingGateway]:
 @pytest.fixture
 def client(site: Site, gateways: list[FollowingGateway], tmp_path: Path) -> Client:
     return Client(site, gateways, tmp_path / "client", "alice")
+
+
+@pytest.fixture(autouse=True)
+def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's, where the client keeps what it has; returns the one on the disk."""
+    monkeypatch.setattr(memory, "ON_DISK", tmp_path / "var")
+    monkeypatch.setattr(memory, "IN_MEMORY", tmp_path / "run")
+    return memory.ON_DISK
 
 
 class Running:
@@ -104,6 +130,16 @@ def running(
         signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """For what sets handlers of this process."""
+    numbers = (signal.SIGTERM, signal.SIGINT, service.ROTATE, service.LEAVE)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def asked(running: Running, *words: str) -> int:
     return main(["client", *words, "--status-file", str(running.status)])
 
@@ -153,7 +189,9 @@ def test_a_connection_is_waited_for(
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_logging_out_ends_the_service(running: Running, client: Client, site: Site, tmp_path: Path, keep: bool) -> None:
+def test_logging_out_ends_the_service(
+    running: Running, client: Client, site: Site, tmp_path: Path, directories: Path, keep: bool
+) -> None:
     credential = tmp_path / "credential"
     credential.write_text(site.registry.token("alice"))
     words = ["--credential-file", str(credential), *(["--keep-credential"] if keep else [])]
@@ -162,6 +200,38 @@ def test_logging_out_ends_the_service(running: Running, client: Client, site: Si
     assert site.registry.of("alice") == {}
     assert list(client.memory.directory.iterdir()) == []
     assert credential.exists() == keep
+    assert not Wish(credential.read_text() if keep else "").is_there()
+    assert [path for path in directories.rglob("*") if path.is_file()] == []
+
+
+def test_a_logout_that_takes_long_is_not_undone_by_a_reboot(
+    running: Running,
+    client: Client,
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The service is started again with the credential that is still there."""
+    credential = tmp_path / "credential"
+    credential.write_text(site.registry.token("alice"))
+    client.way.fates += ["lost"] * 1000
+    assert asked(running, "logout", "--timeout", "0.5", "--credential-file", str(credential)) == 1
+    assert "also after a reboot, and registers no other key" in capsys.readouterr().err
+    assert credential.exists()
+    running.stop()
+    client.start()
+    monkeypatch.setattr(service, "made", lambda *_: (client.runner, tunnel.KernelTunnel(SETTINGS.tunnel)))
+    with signals_kept():
+        client.way.fates.clear()
+        assert service.run(SETTINGS, credential.read_text()) == 0
+        assert site.registry.of("alice") == {}
+        client.start()
+        assert service.run(SETTINGS, credential.read_text()) == 0
+    assert client.runner.state is None
+    assert site.registry.of("alice") == {}
+    assert Wish(credential.read_text()).is_there()
+    assert not Wish(site.registry.token("alice")).is_there()  # another one is for another client
 
 
 def test_forgetting_is_not_for_a_client_that_runs(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,23 +287,49 @@ def files(site: Site, client: Client, tmp_path: Path) -> list[str]:
     return ["--settings", str(settings), "--credential-file", str(credential)]
 
 
-@pytest.mark.parametrize("forget", [False, True])
 def test_logging_out_needs_no_service(
-    client: Client,
-    site: Site,
-    files: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    forget: bool,
+    client: Client, site: Site, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
         client.step()
     client.start()
     monkeypatch.setattr(service, "made", lambda *_: (client.runner, client.tunnel))
-    words = ["client", "logout", *files, "--status-file", str(tmp_path / "none"), *(["--forget"] if forget else [])]
-    assert main(words) == 0
-    assert len(site.registry.of("alice")) == int(forget)
+    assert main(["client", "logout", *files, "--status-file", str(tmp_path / "none")]) == 0
+    assert site.registry.of("alice") == {}
     assert list(private_keys_in(client.memory.directory)) == []
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The interfaces that are removed, as no kernel is asked."""
+    names: list[str] = []
+    for module in (service, tunnel):
+        monkeypatch.setattr(module, "remove_interface", names.append)
+    return names
+
+
+def test_forgetting_needs_neither_the_registry_nor_a_credential_nor_a_state_that_can_be_read(
+    files: list[str], tmp_path: Path, directories: Path, removed: list[str]
+) -> None:
+    directories.mkdir()
+    (directories / "state.json").write_text('{"private_key": "broken')
+    (tmp_path / "credential").unlink()
+    assert main(["client", "logout", "--forget", *files, "--status-file", str(tmp_path / "none")]) == 0
+    assert list(directories.iterdir()) == []
+    assert removed == ["lethe0"]
+
+
+def test_an_interface_with_another_name_takes_the_place_of_the_one_before(removed: list[str]) -> None:
+    service.made(SETTINGS, "lethe_client_x")
+    service.made(SETTINGS, "lethe_client_x")
+    assert removed == []
+    service.made(replace(SETTINGS, interface="lethe1"), "lethe_client_x")
+    assert removed == ["lethe0"]
+    service.made(replace(SETTINGS, interface="lethe1", keys_on_disk=False), "lethe_client_x")
+    service.forget(replace(SETTINGS, interface="lethe2"))
+    assert removed == ["lethe0", "lethe1", "lethe2"]
+    service.made(SETTINGS, "lethe_client_x")  # whoever has made a lethe2 meanwhile
+    assert removed == ["lethe0", "lethe1", "lethe2"]
 
 
 def test_an_export_is_what_wg_quick_reads(
@@ -251,6 +347,52 @@ def test_an_export_is_what_wg_quick_reads(
     assert values["AllowedIPs"] == "10.0.0.0/8"
     assert text.startswith("[Interface]\n")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_reboots_of_a_client_without_keys_on_its_disk_leave_no_keys_behind(
+    client: Client, site: Site, tmp_path: Path
+) -> None:
+    """An account has room for five."""
+    for boot in range(7):
+        if boot == 3:
+            client.way.fates = ["unanswered", "lost", "unanswered"]
+        shutil.rmtree(memory.IN_MEMORY, ignore_errors=True)
+        client.memory = FleetingMemory(memory.IN_MEMORY, memory.ON_DISK)
+        clock = site.registry.clock
+        client.runner = Runner(ReplacingRegistry(client.way), client.tunnel, client.memory, 7 * DAY, clock=clock)
+        clock.now += client.step()
+        while client.runner.state is None or client.runner.state.stage is not Stage.SETTLED:
+            assert client.runner.standing.failures <= 3
+            clock.now += client.step()
+        assert list(site.registry.of("alice")) == [client.runner.state.key.public_key]
+    assert list(private_keys_in(memory.ON_DISK)) == []
+
+
+@pytest.mark.parametrize("fates", [["unanswered"], ["lost", "unanswered"], ["doubled"]], ids="-".join)
+def test_an_export_whose_answer_is_lost_is_of_the_same_key(client: Client, site: Site, fates: list[str]) -> None:
+    client.way.fates = fates
+    private_key = generate_private_key()
+    own = export.registered(Registry(client.way), private_key, sleep=lambda seconds: None)
+    ((public_key, registered),) = site.registry.of("alice").items()
+    assert own.public_key == public_key == private_key.public_key()
+    assert own.registration is not None
+    assert [str(address) for address in own.registration.addresses] == registered.addresses
+
+
+def test_an_export_without_any_answer_leaves_no_key(client: Client, site: Site) -> None:
+    client.way.fates = ["unanswered"] * 4
+    with pytest.raises(Away):
+        export.registered(Registry(client.way), generate_private_key(), sleep=lambda seconds: None)
+    assert site.registry.of("alice") == {}
+
+
+def test_exports_are_spread_over_the_gateways(
+    site: Site, files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, gateway in enumerate(GATEWAYS):
+        monkeypatch.setattr(secrets, "choice", lambda some, number=number: some[number])
+        assert main(["client", "export", *files]) == 0
+        assert f"# {gateway.name}\nPublicKey = {gateway.public_key.text}\n" in capsys.readouterr().out
 
 
 def test_an_export_can_be_a_picture(site: Site, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clients import private_keys_in
 from made_up import key
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client import memory, rotation, service
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import Memory, StateUnusable
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import (
+    FleetingMemory,
+    Memory,
+    StateUnusable,
+    registered_keys,
+)
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import State
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.settings import Settings
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
@@ -52,7 +59,8 @@ def test_keys_move_when_it_is_decided_where_they_are(directories: tuple[Path, Pa
     before.write_gateways((GATEWAY,))
     runner, _tunnel = service.made(settings(keys_on_disk=keys_on_disk), "lethe_client_x")
     assert runner.state == state(1)
-    assert files(there) == []
+    assert not {"state.json", "gateways.json"} & {path.name for path in files(there)}
+    assert list(private_keys_in(there)) == []
     assert Memory(here).read() == state(1)
 
 
@@ -73,6 +81,30 @@ def test_forgetting_leaves_nothing_in_either_directory(tmp_path: Path) -> None:
         Memory(directory).write_gateways((GATEWAY,))
     Memory(here, there).forget()
     assert files(tmp_path) == []
+
+
+def test_without_keys_on_the_disk_the_public_ones_are_and_no_private_one(directories: tuple[Path, Path]) -> None:
+    on_disk, in_memory = directories
+    kept = FleetingMemory(in_memory, on_disk)
+    first, second = state(1), state(2)
+    kept.write(first)
+    assert registered_keys() == (first.key.public_key,)
+    shutil.rmtree(in_memory)  # a reboot
+    kept.write(second)
+    assert registered_keys() == (first.key.public_key, second.key.public_key)
+    kept.write(rotation.registered(second, rotation.Registration(()), 0))
+    assert registered_keys() == (second.key.public_key,)
+    for path in files(on_disk):
+        assert second.key.private_key.text not in path.read_text()
+    kept.forget()
+    assert files(on_disk) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"public_keys": ["x"]}', '{"public_keys": 7}'], ids=repr)
+def test_public_keys_that_cannot_be_read_are_left_to_expire(directories: tuple[Path, Path], content: str) -> None:
+    directories[0].mkdir()
+    (directories[0] / "registered.json").write_text(content)
+    assert registered_keys() == ()
 
 
 @pytest.mark.parametrize("removes", [Memory.tidy_up, Memory.forget])

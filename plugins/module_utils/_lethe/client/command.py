@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..wireguard.errors import LetheError
+from ..wireguard.errors import InvalidValue, LetheError
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -102,8 +104,12 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
 
 
 class NotDone(LetheError):
-    def __init__(self, what: str, seconds: float, stands: str) -> None:
-        super().__init__(f"{what} after {seconds:g} s: {stands}; try again, or see: lethe client status")
+    def __init__(self, what: str, seconds: float, stands: str, remedy: str = "try again, or see") -> None:
+        super().__init__(f"{what} after {seconds:g} s: {stands}; {remedy}: lethe client status")
+
+
+_NOT_REMOVED = "the key was not removed"
+_GOES_ON = "the client goes on with that, also after a reboot, and registers no other key; see"
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -135,25 +141,41 @@ def _rotate(options: argparse.Namespace) -> int:
 
 
 def _logout(options: argparse.Namespace) -> int:
-    from .service import LEAVE, NotRunning, send
+    from . import memory, service
 
     running: dict[str, Any] | None
     try:
         running = _document(options)
-    except NotRunning:
+    except service.NotRunning:
         running = None
-    if running is None or running["stage"] == "left":
-        _leave(options)
-    elif options.forget:
+    runs = running is not None and running["stage"] != "left"
+    if runs and options.forget:
         raise LetheError("the client is running, and would register again; stop it first: systemctl stop lethe-client")
+    if options.forget:
+        service.forget(_settings(options))
     else:
-        send(running, LEAVE)
-        _waited(options, lambda now: now["stage"] == "left", "the key was not removed")
+        if not options.keep_credential:
+            _keep_wish(options)
+        if running is not None and runs:
+            service.send(running, service.LEAVE)
+            remedy = () if options.keep_credential else (_GOES_ON,)
+            _waited(options, lambda now: now["stage"] == "left", _NOT_REMOVED, *remedy)
+        else:
+            _leave(options)
     kept = "" if options.keep_credential else " and no credential"
     if not options.keep_credential:
         _remove_credential(options.credential_file)
+    memory.Wish.drop()
     print(f"logged out: this host has no key{kept} any more")
     return 0
+
+
+def _keep_wish(options: argparse.Namespace) -> None:
+    """Nobody may wait for as long as the registry is away, and a service that is started then must not begin again."""
+    from . import memory
+
+    with contextlib.suppress(InvalidValue):  # without a credential it is not started
+        memory.Wish(_credential(options)).keep()
 
 
 def _remove_credential(path: Path | None) -> None:
@@ -171,22 +193,21 @@ def _leave(options: argparse.Namespace) -> None:
     from . import service
 
     runner, _tunnel = service.made(*_given(options))
-    if options.forget:
+    if runner.state is None:
         runner.forget()
     runner.leave()
     deadline = time.monotonic() + options.timeout
     while runner.state is not None and time.monotonic() < deadline:
         time.sleep(min(max(runner.step(), 0), _POLL))
     if runner.state is not None:
-        raise NotDone("the key was not removed", options.timeout, runner.standing.problem)
+        raise NotDone(_NOT_REMOVED, options.timeout, runner.standing.problem)
 
 
 def _export(options: argparse.Namespace) -> int:
     from ..https import tls_context
     from ..wireguard.keys import generate_private_key
-    from .export import configuration, qr_codes
+    from .export import configuration, qr_codes, registered
     from .registry import Http, Registry
-    from .rotation import Own
 
     settings, credential = _given(options)
     shown = qr_codes() if options.qr else str  # it fails, if it does, before there is a key that nobody has
@@ -195,19 +216,26 @@ def _export(options: argparse.Namespace) -> int:
     gateways = registry.gateways()
     if not gateways:
         raise LetheError("the registry lists no gateway; the operator has to run site.yml with some in the inventory")
-    own = Own(private_key, registry.register(private_key.public_key()))
-    print(shown(configuration(own, gateways, settings.tunnel)), end="")
+    gateway = secrets.choice(gateways)  # the devices of a fleet are not to come to one of them
+    print(shown(configuration(registered(registry, private_key), gateway, settings.tunnel)), end="")
     return 0
 
 
 def _given(options: argparse.Namespace) -> tuple[Settings, str]:
-    from ..https import read_credential
-    from .settings import CREDENTIAL, SETTINGS, Settings
+    return _settings(options), _credential(options)
 
-    return (
-        Settings.from_file(options.settings or SETTINGS),
-        read_credential(options.credential_file or CREDENTIAL, "client"),
-    )
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from .settings import SETTINGS, Settings
+
+    return Settings.from_file(options.settings or SETTINGS)
+
+
+def _credential(options: argparse.Namespace) -> str:
+    from ..https import read_credential
+    from .settings import CREDENTIAL
+
+    return read_credential(options.credential_file or CREDENTIAL, "client")
 
 
 def _document(options: argparse.Namespace) -> dict[str, Any]:
@@ -216,12 +244,14 @@ def _document(options: argparse.Namespace) -> dict[str, Any]:
     return service.read_status(options.status_file or service.STATUS)
 
 
-def _waited(options: argparse.Namespace, done: Callable[[dict[str, Any]], bool], otherwise: str) -> dict[str, Any]:
+def _waited(
+    options: argparse.Namespace, done: Callable[[dict[str, Any]], bool], otherwise: str, *remedy: str
+) -> dict[str, Any]:
     """The status once it is so. Raises NotDone."""
     deadline = time.monotonic() + options.timeout
     while not done(document := _document(options)):
         if time.monotonic() > deadline:
-            raise NotDone(otherwise, options.timeout, _sentence(document))
+            raise NotDone(otherwise, options.timeout, _sentence(document), *remedy)
         time.sleep(_POLL)
     return document
 

@@ -5,19 +5,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import time
 from collections.abc import Callable
 
 from ..gateways import Gateway
-from ..wireguard.errors import MissingLibrary
-from ..wireguard.keys import NO_PRESHARED_KEY
+from ..wireguard.errors import LetheError, MissingLibrary
+from ..wireguard.keys import NO_PRESHARED_KEY, PrivateKey
+from .registry import Away, Registry
 from .rotation import Own
 from .tunnel import TunnelOptions
 
+_ATTEMPTS = 3
+_PAUSE = 2.0  # seconds
 
-def configuration(own: Own, gateways: tuple[Gateway, ...], options: TunnelOptions) -> str:
+
+def registered(registry: Registry, private_key: PrivateKey, sleep: Callable[[float], None] = time.sleep) -> Own:
+    """What the key got. If no answer comes, the registry may have the key all the same, for which nobody will ever have
+    the private half: it is asked for the same key again, and then to remove it. Raises Away, Refused, KeyRefused.
+    """
+    public_key = private_key.public_key()
+    for _attempt in range(_ATTEMPTS - 1):
+        with contextlib.suppress(Away):
+            return Own(private_key, registry.register(public_key))
+        sleep(_PAUSE)
+    try:
+        return Own(private_key, registry.register(public_key))
+    except Away:
+        with contextlib.suppress(LetheError):
+            registry.delete(public_key)
+        raise
+
+
+def configuration(own: Own, gateway: Gateway, options: TunnelOptions) -> str:
     """For a key that is registered: one gateway, as a packet's address leads to one peer. Holds the private key."""
-    registration, gateway = own.registration, gateways[0]
+    registration = own.registration
     if registration is None:
         raise ValueError("the key is not registered")
     lines = [

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,9 +20,12 @@ from .. import systemd
 from ..agent import logs
 from ..wireguard.clock import read_clocks
 from ..wireguard.errors import LetheError
+from ..wireguard.interface import remove_interface
+from ..wireguard.keys import PublicKey
 from ..wireguard.whole_files import write_whole
 from . import memory
-from .registry import Http, Registry
+from .registry import Http, KeyGone, Registry
+from .rotation import Registration
 from .runner import Runner
 from .settings import Settings
 from .tunnel import KernelTunnel
@@ -166,22 +170,67 @@ def _began(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[19])  # starttime, proc_pid_stat(5)
 
 
+class ReplacingRegistry(Registry):
+    """It has the keys removed whose private halves this host has lost, before it gets a new one."""
+
+    def register(self, public_key: PublicKey) -> Registration:
+        """Raises StateUnusable, and what is raised for the others."""
+        before = memory.registered_keys()
+        for lost in before:
+            if lost != public_key:
+                with contextlib.suppress(KeyGone):
+                    self.delete(lost)
+        if before:
+            memory.keep_registered_keys((public_key,), before)
+        return super().register(public_key)
+
+
 def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
     """Raises LetheError."""
     from ..https import tls_context
 
+    _remove_former_interface(settings.interface)
     context = tls_context(settings.ca_file)
-    registry = Registry(Http(settings.url, credential, context))
+    registry = ReplacingRegistry(Http(settings.url, credential, context))
     tunnel = KernelTunnel(settings.tunnel)
-    kept = memory.Memory(*settings.directories)
+    kept = (memory.Memory if settings.keys_on_disk else memory.FleetingMemory)(*settings.directories)
     kept.tidy_up()
     return Runner(registry, tunnel, kept, settings.period), tunnel
+
+
+def forget(settings: Settings) -> None:
+    """Make there be no interface and no key on this host, whatever the registry has. Raises LetheError."""
+    _remove_former_interface(settings.interface)
+    KernelTunnel(settings.tunnel).take_down()
+    memory.Memory(*settings.directories).forget()
+
+
+def _remove_former_interface(name: str) -> None:
+    """The one that another setting named: it would go on with a key that nobody changes. Raises LetheError."""
+    former = memory.interface()
+    if former not in (None, name):
+        remove_interface(former)
+        _log.info("the interface is called %s now; %s was removed", name, former)
+    if former != name:
+        memory.keep_interface(name)
 
 
 def run(settings: Settings, credential: str) -> int:
     """Until SIGTERM or SIGINT; returns the exit status. Raises LetheError."""
     logs.begin(for_journal="JOURNAL_STREAM" in os.environ)
     runner, tunnel = made(settings, credential)
+    wish = memory.Wish(credential)
+    if not wish.is_there():
+        wish.drop()
+    elif runner.state is not None:
+        runner.leave()
+    else:
+        _log.warning(
+            "this host was told to log out, and registers no key with the credential that it had then. To be a client "
+            "again: lethe client logout, and another roll-out"
+        )
+        systemd.notify("READY=1")
+        return 0
     service = Service(runner, lambda: None if tunnel.gateway is None else tunnel.gateway.name)
     handlers = {
         signal.SIGTERM: service.stop,

@@ -216,7 +216,7 @@ def leads_to(name: str, address: str, networks: Sequence[str]) -> bool:
             return False  # this host is not connected; how it will reach the address is not known yet
     if link is not None and route.get_attr("RTA_OIF") == link.index:
         return True
-    return route.get_attr("RTA_TABLE") == _MAIN and route["dst_len"] <= max(prefixes)
+    return route.get_attr("RTA_TABLE") == _MAIN and int(route["dst_len"]) <= max(prefixes)
 
 
 def carries_ipv6(name: str) -> bool:
