@@ -341,7 +341,7 @@ def test_a_disk_that_is_full_stops_it_before_anything_is_sent(
     client.runner.rotate()
     client.way.asked.clear()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(
