@@ -32,7 +32,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client impo
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import FleetingMemory, Wish
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.registry import Away, Registry
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage, begin
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.runner import Runner
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.service import (
     NotRunning,
@@ -366,6 +366,19 @@ def test_reboots_of_a_client_without_keys_on_its_disk_leave_no_keys_behind(
             clock.now += client.step()
         assert list(site.registry.of("alice")) == [client.runner.state.key.public_key]
     assert list(private_keys_in(memory.ON_DISK)) == []
+
+
+def test_logging_out_after_a_reboot_removes_a_key_that_only_the_registry_has(
+    client: Client, site: Site, files: list[str], tmp_path: Path, removed: list[str]
+) -> None:
+    """Keys are not on the disk, and there was no service since the boot."""
+    FleetingMemory(memory.IN_MEMORY, memory.ON_DISK).write(begin(private_key := generate_private_key()))
+    Registry(client.way).register(private_key.public_key())
+    shutil.rmtree(memory.IN_MEMORY)
+    assert main(["client", "logout", *files, "--status-file", str(tmp_path / "none")]) == 0
+    assert site.registry.of("alice") == {}
+    assert removed == ["lethe0"]
+    assert [path for path in memory.ON_DISK.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("fates", [["unanswered"], ["lost", "unanswered"], ["doubled"]], ids="-".join)

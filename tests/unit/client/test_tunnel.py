@@ -25,6 +25,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.tunn
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.gateways import Gateway
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import (
     InterfaceNotFound,
+    KernelWithoutWireGuard,
     RouteTaken,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.interface import (
@@ -303,6 +304,18 @@ def test_a_service_that_is_started_again_goes_on_with_its_session(host: Host) ->
     assert not again.is_silent()
     host.now += 150  # of the session, not of the service
     assert again.is_silent()
+
+
+def test_an_interface_that_is_not_there_is_not_looked_at(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the module is not loaded, its making loads it."""
+
+    def unloaded(*_: object) -> None:
+        if host.links.there is None:
+            raise KernelWithoutWireGuard
+
+    monkeypatch.setattr(host.device, "read", unloaded)
+    host.tunnel.bring(own(1), BOTH)
+    assert list(host.device.peers) == [ONE.public_key]
 
 
 @pytest.mark.parametrize("change", ["key", "addresses", "preshared key", "endpoint", "keepalive", "gateway"])

@@ -192,8 +192,10 @@ def _leave(options: argparse.Namespace) -> None:
     """Without a client that runs."""
     from . import service
 
-    runner, _tunnel = service.made(*_given(options))
+    settings, credential = _given(options)
+    runner, _tunnel = service.made(settings, credential)
     if runner.state is None:
+        service.registry(settings, credential).delete_lost()
         runner.forget()
     runner.leave()
     deadline = time.monotonic() + options.timeout

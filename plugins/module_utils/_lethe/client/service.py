@@ -175,27 +175,34 @@ class ReplacingRegistry(Registry):
 
     def register(self, public_key: PublicKey) -> Registration:
         """Raises StateUnusable, and what is raised for the others."""
+        self.delete_lost(public_key)
+        return super().register(public_key)
+
+    def delete_lost(self, *kept: PublicKey) -> None:
+        """Raises StateUnusable, Away, Refused."""
         before = memory.registered_keys()
         for lost in before:
-            if lost != public_key:
+            if lost not in kept:
                 with contextlib.suppress(KeyGone):
                     self.delete(lost)
         if before:
-            memory.keep_registered_keys((public_key,), before)
-        return super().register(public_key)
+            memory.keep_registered_keys(kept, before)
+
+
+def registry(settings: Settings, credential: str) -> ReplacingRegistry:
+    """Raises LetheError."""
+    from ..https import tls_context
+
+    return ReplacingRegistry(Http(settings.url, credential, tls_context(settings.ca_file)))
 
 
 def made(settings: Settings, credential: str) -> tuple[Runner, KernelTunnel]:
     """Raises LetheError."""
-    from ..https import tls_context
-
     _remove_former_interface(settings.interface)
-    context = tls_context(settings.ca_file)
-    registry = ReplacingRegistry(Http(settings.url, credential, context))
     tunnel = KernelTunnel(settings.tunnel)
     kept = (memory.Memory if settings.keys_on_disk else memory.FleetingMemory)(*settings.directories)
     kept.tidy_up()
-    return Runner(registry, tunnel, kept, settings.period), tunnel
+    return Runner(registry(settings, credential), tunnel, kept, settings.period), tunnel
 
 
 def forget(settings: Settings) -> None:

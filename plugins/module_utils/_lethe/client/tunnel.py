@@ -11,6 +11,7 @@ from before end with it, as they would a little later when the gateways forget i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import socket
@@ -192,18 +193,24 @@ class KernelTunnel:
         self._brought = None
 
     def _of(self, gateways: tuple[Gateway, ...]) -> Gateway:
-        """The one in use, if it is still listed with that key, be it its next; else any. At first it is the kernel's:
-        the service may have been started again, with a session that goes on.
-        """
-        if self.gateway is None and (state := self._state()) is not None:
-            ways = (way for each in gateways for way in each.ways)
-            self.gateway = next((way for way in ways if way.public_key == state.public_key), None)
+        """The one in use, if it is still listed with that key, be it its next; else any."""
+        self.gateway = self.gateway or self._kernels(gateways)
         if self.gateway is not None and any(self.gateway in each.ways for each in gateways):
             return self.gateway
         if not gateways:
             raise NoGateway
         self.gateway = self._choose(gateways).ways[0]
         return self.gateway
+
+    def _kernels(self, gateways: tuple[Gateway, ...]) -> Gateway | None:
+        """The one that the interface has: the service may have been started again, with a session that goes on."""
+        if self._links.index(self._options.name) is None:
+            return None
+        with contextlib.suppress(LetheError):  # what is wrong with the interface is said when it is to be changed
+            if (state := self._state()) is not None:
+                ways = (way for each in gateways for way in each.ways)
+                return next((way for way in ways if way.public_key == state.public_key), None)
+        return None
 
     def _peer(self, own: Own, gateway: Gateway) -> Peer:
         endpoint = self._resolve(gateway.host, gateway.port)

@@ -210,10 +210,8 @@ def leads_to(name: str, address: str, networks: Sequence[str]) -> bool:
     with _links(name) as links:
         try:
             (route,) = links.route("get", dst=address, flags=_FIB_MATCH)
-        except NetlinkError as error:
-            if error.code not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-                raise
-            return False  # this host is not connected; how it will reach the address is not known yet
+        except NetlinkError:
+            return False  # there is no way yet, and so none to compare with
     if link is not None and route.get_attr("RTA_OIF") == link.index:
         return True
     return route.get_attr("RTA_TABLE") == _MAIN and int(route["dst_len"]) <= max(prefixes)
