@@ -196,9 +196,7 @@ class TestOneTimeKeys:
         ids=["nothing", "short", "long", "no-mlkem", "zero", "one"],
     )
     def test_what_is_none_is_refused_and_not_shown(self, content: bytes) -> None:
-        with pytest.raises(
-            InvalidValue, match="^one_time_key: is no key that .* can be sealed to; give 1216"
-        ) as caught:
+        with pytest.raises(InvalidValue, match="^one_time_key: is no key that .* can be sealed to; give 1216") as caught:
             SealingKey.from_text(text(content))
         assert not content or text(content) not in told_by(caught.value)
 
