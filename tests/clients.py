@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,12 +31,14 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
 GATEWAYS = tuple(Gateway(f"gateway{n}", PublicKey.from_text(key_text(900 + n)), "192.0.2.1", 51820) for n in (1, 2))
 DELIVERED, LOST, UNANSWERED, DOUBLED, DOUBLED_LATER = "delivered", "lost", "unanswered", "doubled", "doubled later"
 KEPT_BACK = 12 * 3600  # seconds, at most
+HANDSHAKE = 12  # seconds that a gateway may take to answer
 FATES = (DELIVERED, LOST, UNANSWERED, DOUBLED, DOUBLED_LATER)
 
 
-def gateways_file(directory: Path) -> str:
+def gateways_file(directory: Path, gateways: Iterable[Gateway] = GATEWAYS) -> str:
+    """What the registry tells clients of the gateways."""
     path = directory / "gateways.json"
-    path.write_text(json.dumps({"gateways": [gateway.as_json() for gateway in GATEWAYS]}))
+    path.write_text(json.dumps({"gateways": [gateway.as_json() for gateway in gateways]}))
     return str(path)
 
 
@@ -53,6 +55,7 @@ class Way:
         self.fates: list[str] = []
         self.late: list[tuple[float, tuple[str, str, bytes | None]]] = []
         self.asked: list[str] = []
+        self.told: list[bytes] = []
 
     def ask(self, method: str, path: str, body: bytes | None) -> Answer:
         self.asked.append(path.rpartition("/")[2])
@@ -66,6 +69,7 @@ class Way:
             self.late.append((self._clock(), (method, path, body)))
         elif fate == UNANSWERED:
             raise Away("the answer was lost")
+        self.told.append(answer.body)
         return answer
 
     def deliver_late(self) -> None:
@@ -102,32 +106,37 @@ class FollowingGateway:
 
 
 class MemoryTunnel:
-    """An interface whose handshakes succeed with gateways that have its key."""
+    """An interface whose handshakes succeed with gateways that have its key, and of which it has the present key. What
+    it is to be is in force when it was brought to it.
+    """
 
-    def __init__(self, gateways: list[FollowingGateway]) -> None:
+    def __init__(self, gateways: list[FollowingGateway], clock: Callable[[], float]) -> None:
         self.own: Own | None = None
+        self.gateway: Gateway | None = None  # in use
         self._by_name = {each.gateway.name: each for each in gateways}
+        self._clock = clock
         self._turn = 0
+        self._since = 0.0  # seconds since 1970
 
     def bring(self, own: Own, gateways: tuple[Gateway, ...]) -> None:
-        assert gateways
-        self.own = own
+        gateway = gateways[self._turn % len(gateways)]
+        if (own, gateway) != (self.own, self.gateway):
+            self.own, self.gateway, self._since = own, gateway, self._clock()
 
     def is_answered(self) -> bool:
-        return self.own is not None and self.own.public_key in self._gateway.keys
+        if self.own is None or self.gateway is None:
+            return False
+        there = self._by_name[self.gateway.name]
+        return there.gateway.public_key == self.gateway.public_key and self.own.public_key in there.keys
 
     def is_silent(self) -> bool:
-        return not self.is_answered()
+        return self.own is not None and not self.is_answered() and not 0 <= self._clock() - self._since < HANDSHAKE
 
     def take_another(self, gateways: tuple[Gateway, ...]) -> None:
         self._turn += 1
 
     def take_down(self) -> None:
         self.own = None
-
-    @property
-    def _gateway(self) -> FollowingGateway:
-        return list(self._by_name.values())[self._turn % len(self._by_name)]
 
 
 class FailingMemory(Memory):
@@ -167,16 +176,17 @@ class Client:
         self._period = days * DAY
         self.start()
 
-    def start(self) -> None:
-        """As after its host was off: what the kernel had is gone."""
+    def start(self, clock: Callable[[], float] | None = None) -> None:
+        """As after its host was off: what the kernel had is gone. ``clock``: its own, if that is not the registry's."""
+        clock = clock or self._site.registry.clock
         self.memory.cut = ""
-        self.tunnel = MemoryTunnel(self._gateways)
+        self.tunnel = MemoryTunnel(self._gateways, clock)
         self.runner = Runner(
             ClientsRegistry(self.way),
             self.tunnel,
             self.memory,
             self._period,
-            clock=self._site.registry.clock,
+            clock=clock,
             uniform=self.random.uniform,
         )
 

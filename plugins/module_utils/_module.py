@@ -122,8 +122,8 @@ def _use_runtime_that_opens(module: AnsibleModule) -> NoReturn:
     _start_again(REGISTRY_RUNTIME)
     _start_again(RUNTIME)
     module.fail_json(
-        msg=f"{missing_required_lib(f'{CRYPTOGRAPHY} >= 48')} This fleet's preshared keys are told sealed only. Easiest is "
-        "to delegate the task to the registry's host: it has the library, and this module then uses it by itself.",
+        msg=f"{missing_required_lib(f'{CRYPTOGRAPHY} >= 48')} This fleet's preshared keys are told sealed only. The "
+        "easiest is to delegate the task to the registry's host: it has the library, and this module then uses it.",
         invocation=_invocation(module),
     )
 

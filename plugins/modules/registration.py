@@ -47,8 +47,8 @@ options:
       - Return the preshared key that the registry has for the key.
         The task has to have C(no_log=true), or the module refuses.
       - It travels sealed where Python's library C(cryptography), of version 48 or later, is there. In a fleet whose
-        preshared keys are told sealed only, the module needs that library, and uses the one of a registry's or a client's
-        runtime if there is one on the host.
+        preshared keys are told sealed only, the module needs that library, and uses the one of a registry's or a
+        client's runtime if there is one on the host.
     type: bool
     default: false
 notes:

@@ -198,7 +198,7 @@ def change_key(stage: Stage, fleet: Fleet) -> None:
     stage.command("lethe client rotate")
     stage.live(f"pings go through {gateway.name} while the key changes")
     with client.traffic(gateway.tunnel_ipv4) as seen:
-        client.command("rotate --timeout 300", seconds=360)
+        client.rotate()
         time.sleep(3)
     given = client.addresses
     if client.public_key == key or set(given) & set(addresses):

@@ -67,6 +67,18 @@ class RotatingClient:
         found = self.host.try_to_run("cat /run/lethe-client/status.json").stdout
         return dict(json.loads(found)) if found else {}
 
+    def rotate(self) -> None:
+        """Change its key, and wait until the one before is gone from the registry: two minutes later, at most. Raises
+        CommandFailed.
+        """
+        self.command("rotate")
+        self.host.run(
+            "for each in $(seq 240); do"
+            '  grep --quiet \'"stage": "settled"\' /run/lethe-client/status.json && exit; sleep 1; '
+            "done; exit 1",
+            seconds=300,
+        )
+
     @property
     def public_key(self) -> str:
         return self.host.run(f"wg show {INTERFACE} public-key")

@@ -196,14 +196,15 @@ class TestOneTimeKeys:
         ids=["nothing", "short", "long", "no-mlkem", "zero", "one"],
     )
     def test_what_is_none_is_refused_and_not_shown(self, content: bytes) -> None:
-        with pytest.raises(InvalidValue, match="^one_time_key: is no key that .* can be sealed to; give 1216") as caught:
+        refused = r"^one_time_key: is no key that .* can be sealed to; give 1216"
+        with pytest.raises(InvalidValue, match=refused) as caught:
             SealingKey.from_text(text(content))
         assert not content or text(content) not in told_by(caught.value)
 
     def test_what_is_no_text_of_one_is_refused(self) -> None:
-        for given in (None, 5, "", "x", OWN.public_text + "\n", OWN.public_text[:-1], "é" * 1624, [], {}):
-            with pytest.raises(InvalidValue, match="^one_time_key: "):
-                SealingKey.from_text(given)
+        for none in (None, 5, "", "x", OWN.public_text + "\n", OWN.public_text[:-1], "é" * 1624, [], {}):
+            with pytest.raises(InvalidValue, match=r"^one_time_key: "):
+                SealingKey.from_text(none)
 
     def test_each_is_another_one(self) -> None:
         assert len({OneTimeKey().public_text for _ in range(5)}) == 5

@@ -4,8 +4,8 @@
 """Preshared keys on their way from the registry to clients, which whoever records it cannot read with a quantum
 computer later: TLS alone does not promise that.
 
-The one who asks makes a key pair for this one request and sends its public half; the registry seals the preshared key to
-it. A request that is sent again has another key pair, and gets the same preshared key. It is HPKE in base mode (RFC
+The one who asks makes a key pair for this one request and sends its public half; the registry seals the preshared key
+to it. A request that is sent again has another key pair, and gets the same preshared key. It is HPKE in base mode (RFC
 9180) with the hybrid KEM MLKEM768-X25519, also called X-Wing (draft-ietf-hpke-pq, KEM id 0x647A): to open it, both
 ML-KEM-768 and X25519 have to be broken. Whose preshared key it is is bound to it: it cannot be passed off as another's.
 """

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,18 +18,25 @@ from clients import FATES, Client, following, gateways_file, private_keys_in
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from made_up import key as key_text
 from registry.site import Site, served
 from registry.support import Clock
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 
 KEY_DAYS = 30
 UNLIMITED = {"client_rate": "1000000/second", "stranger_rate": "1000000/second"}
 
 
 @pytest.fixture(scope="module")
-def site(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("site")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The registry's."""
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture(scope="module")
+def site(sqlite_template: Path, directory: Path) -> Iterator[Site]:
     shutil.copy(sqlite_template, directory / "registry.sqlite3")
     file = gateways_file(directory)
     database = f"sqlite:///{directory}/registry.sqlite3"
@@ -41,13 +49,15 @@ class Rotating(RuleBasedStateMachine):
 
     number = 0
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, directory: Path) -> None:
         super().__init__()
         Rotating.number += 1
         self.account = f"account {Rotating.number}"
         self.registry = site.registry
         self.clock = site.registry.clock
         self.gateways = following(site.registry)
+        self._registrys_directory = directory
+        gateways_file(directory)
         self._directory = tempfile.TemporaryDirectory()
         self.client = Client(site, self.gateways, Path(self._directory.name), self.account)
         self.was_connected = False
@@ -87,6 +97,12 @@ class Rotating(RuleBasedStateMachine):
         self.gateways[which].follow()
         if reports:
             self.gateways[which].report()
+
+    @rule(which=st.integers(0, 1), number=st.integers(700, 10_000))
+    def a_gateway_changes_its_key(self, which: int, number: int) -> None:
+        gateway = self.gateways[which]
+        gateway.gateway = replace(gateway.gateway, public_key=PublicKey.from_text(key_text(number)))
+        gateways_file(self._registrys_directory, [each.gateway for each in self.gateways])
 
     @rule()
     def the_registry_tidies(self) -> None:
@@ -152,9 +168,9 @@ class Rotating(RuleBasedStateMachine):
         self._directory.cleanup()
 
 
-def test_whatever_is_lost_it_ends_connected_with_one_registration(site: Site) -> None:
+def test_whatever_is_lost_it_ends_connected_with_one_registration(site: Site, directory: Path) -> None:
     run_state_machine_as_test(
-        partial(Rotating, site),
+        partial(Rotating, site, directory),
         settings=settings(
             max_examples=15,
             stateful_step_count=15,

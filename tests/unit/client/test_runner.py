@@ -8,14 +8,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from clients import Client, FollowingGateway, following, gateways_file, private_keys_in
 from hiding import told_by
+from made_up import key
 from registry.site import Site, served
 from registry.support import Clock
+from without_sealing import without_sealing
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.memory import Memory, StateUnusable
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.registry import (
@@ -28,8 +32,11 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.regi
     Registry,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.client.rotation import DAY, Stage
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import schema
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import (
     NO_PRESHARED_KEY,
+    PresharedKey,
     PublicKey,
 )
 
@@ -121,6 +128,31 @@ def test_a_rotation_leaves_one_new_key_with_new_addresses(
     for gateway in gateways:
         gateway.follow()
         assert gateway.keys == {after.public_key}
+
+
+@pytest.mark.parametrize("preshared_keys", [True, "sealed"])
+def test_a_preshared_key_is_told_sealed_alone_and_is_the_one_that_gateways_have(
+    serve: Serve, tmp_path: Path, preshared_keys: bool | str
+) -> None:
+    site = serve(preshared_keys=preshared_keys)
+    gateways = following(site.registry)
+    client = Client(site, gateways, tmp_path / "client", "alice")
+    go_on(client, site, gateways)
+    assert client.runner.state is not None
+    before = client.runner.state.key
+    client.runner.rotate()
+    go_on(client, site, gateways, Stage.CONFIRMING)
+    go_on(client, site, gateways)
+    after = client.runner.state.key
+    for own in (before, after):
+        assert own.registration is not None
+        assert own.registration.preshared_key != NO_PRESHARED_KEY
+    assert before.registration != after.registration
+    assert after.registration is not None
+    assert site.registry.of("alice")[after.public_key].preshared_key == after.registration.preshared_key
+    told = b"".join(client.way.told)
+    assert told.count(b'"sealed_preshared_key"') == 3  # of the registration, the rotation and its end
+    assert b'"preshared_key"' not in told
 
 
 def test_it_goes_over_when_the_connected_gateways_have_the_key_and_not_before(
@@ -325,14 +357,147 @@ def test_a_clock_that_was_set_back_does_not_put_a_rotation_off(client: Client, s
     assert client.runner.state.due <= site.registry.clock.now + 7 * DAY
 
 
+def pass_time(
+    client: Client, site: Site, seconds: float, done: Callable[[], bool] = lambda: False, tick: float = 1
+) -> float:
+    """Step it every second or so until it is done; returns how long that took."""
+    begun = site.registry.clock.now
+    while site.registry.clock.now < begun + seconds and not done():
+        site.registry.clock.now += min(max(client.step(), 0.2), tick)
+    return site.registry.clock.now - begun
+
+
+def replace_gateways(site: Site, gateways: list[FollowingGateway], directory: Path, number: int = 700) -> None:
+    """Give all gateways other keys, and tell the registry so."""
+    for gateway in gateways:
+        gateway.gateway = replace(gateway.gateway, public_key=PublicKey.from_text(key(number)))
+        number += 1
+    gateways_file(directory, [each.gateway for each in gateways])
+
+
 def test_a_gateway_that_ceases_to_answer_is_left_for_another_one(
     client: Client, site: Site, gateways: list[FollowingGateway]
 ) -> None:
-    client.way.fates = ["lost"] * 100  # the registry is behind the gateway
-    gateways[0].keys.clear()
-    for _ in range(3):
-        client.step()
+    client.way.fates = ["lost"] * 1000  # the registry is behind the gateway
+    pass_time(client, site, 6 * 3600)  # its pauses have become long
     assert client.tunnel.is_answered()
+    assert client.tunnel.gateway is not None
+    next(each for each in gateways if each.gateway == client.tunnel.gateway).keys.clear()
+    assert pass_time(client, site, 900, client.tunnel.is_answered) < 30
+
+
+@pytest.mark.parametrize("until", [Stage.SETTLED, Stage.WAITING, Stage.CONFIRMING])
+def test_gateways_whose_keys_changed_while_it_was_asleep_are_asked_for(
+    client: Client, site: Site, gateways: list[FollowingGateway], tmp_path: Path, until: Stage
+) -> None:
+    if until is not Stage.SETTLED:
+        client.runner.rotate()
+        go_on(client, site, gateways, until)
+    site.registry.clock.move(days=1)
+    replace_gateways(site, gateways, tmp_path)
+    for gateway in gateways:
+        gateway.follow()
+    client.way.fates = ["lost"] * 3
+    assert pass_time(client, site, 4 * 3600, client.tunnel.is_answered) < 300
+
+
+def test_it_asks_for_gateways_that_lag_every_few_seconds(client: Client, site: Site) -> None:
+    client.runner.rotate()
+    pass_time(client, site, 10, lambda: stage(client) is Stage.WAITING)
+    client.way.asked.clear()
+    pass_time(client, site, 100)
+    assert stage(client) is Stage.WAITING
+    assert 10 <= client.way.asked.count("applied") <= 21
+
+
+def test_when_no_gateway_answers_it_asks_more_and_more_seldom(
+    client: Client, site: Site, gateways: list[FollowingGateway]
+) -> None:
+    for gateway in gateways:
+        gateway.keys.clear()
+    client.way.asked.clear()
+    pass_time(client, site, 60)
+    assert client.way.asked
+    pass_time(client, site, 3600)
+    client.way.asked.clear()
+    pass_time(client, site, 4 * 3600)
+    assert len(client.way.asked) < 100
+
+
+def test_a_key_whose_grace_is_over_is_not_waited_with(
+    client: Client, site: Site, gateways: list[FollowingGateway]
+) -> None:
+    """The network is away while it waits for the gateways: the registry removes the key before all the same."""
+    client.runner.rotate()
+    go_on(client, site, gateways, Stage.WAITING)
+    keys = [set(gateway.keys) for gateway in gateways]
+    for gateway in gateways:
+        gateway.keys.clear()
+    client.way.fates = ["lost"] * 1000
+    pass_time(client, site, 3 * 3600)
+    for gateway, had in zip(gateways, keys, strict=True):
+        gateway.keys.update(had)
+    site.registry.tidy()
+    for gateway in gateways:
+        gateway.follow()
+    assert pass_time(client, site, 3600, client.tunnel.is_answered) < 90
+
+
+def test_a_successor_that_the_registry_has_lost_is_replaced(
+    client: Client, site: Site, gateways: list[FollowingGateway]
+) -> None:
+    """It was restored from a backup of before the rotation."""
+    assert client.runner.state is not None
+    before = client.runner.state.key.public_key
+    client.runner.rotate()
+    go_on(client, site, gateways, Stage.WAITING)
+    assert client.runner.state.successor is not None
+    lost = client.runner.state.successor.public_key
+
+    def restored(tx: Transaction) -> None:
+        for table in (schema.registrations, schema.changes):
+            tx.connection.execute(sa.delete(table).where(table.c.public_key == bytes(lost)))
+        tx.connection.execute(sa.update(schema.registrations).values(leaves_at=None))
+
+    site.registry.store.write(restored)
+    assert set(site.registry.of("alice")) == {before}
+    go_on(client, site, gateways)
+    after = client.runner.state.key.public_key
+    assert after not in (before, lost)
+    assert set(site.registry.of("alice")) == {after}
+
+
+def test_a_confirmation_that_is_late_makes_no_key_older_than_the_period(
+    client: Client, site: Site, gateways: list[FollowingGateway]
+) -> None:
+    client.runner.rotate()
+    go_on(client, site, gateways, Stage.CONFIRMING)
+    born = site.registry.clock.now
+    client.way.fates = ["lost"] * 100_000
+    pass_time(client, site, 6 * DAY, tick=900)
+    client.way.fates = []
+    go_on(client, site, gateways)
+    assert client.runner.state is not None
+    assert client.runner.state.due < born + 7 * DAY
+
+
+def test_a_clock_that_is_ahead_of_the_registrys_does_not_rotate_without_end(
+    client: Client, site: Site, gateways: list[FollowingGateway]
+) -> None:
+    clock = site.registry.clock
+    client.start(lambda: clock.now + 60 * DAY)
+    go_on(client, site, gateways, seconds=7200)
+    client.way.asked.clear()
+    go_on(client, site, gateways, seconds=7200)
+    pass_time(client, site, 3600)
+    assert client.way.asked.count("rotate") + client.way.asked.count("registrations") <= 2
+
+
+def test_a_list_without_gateways_keeps_those_that_are_known(client: Client, site: Site, tmp_path: Path) -> None:
+    gateways_file(tmp_path, [])
+    look(client, site)
+    assert client.tunnel.is_answered()
+    assert client.runner.standing.problem == ""
 
 
 def test_a_disk_that_is_full_stops_it_before_anything_is_sent(
@@ -412,7 +577,6 @@ class TestAnswers:
             (201, b'{"public_key": "%s", "allowed_ips": []}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3.4/32"]}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "expires_on": "x"}' % own.text.encode()),
-            (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "x"}' % own.text.encode()),
             (201, b'{"public_key": "%s", "allowed_ips": ["10.1.2.3"]}' % bytes(PublicKey(bytes(32)).text, "ascii")),
             (302, b""),
             (404, b"<html>10.1.2.3</html>"),
@@ -424,6 +588,22 @@ class TestAnswers:
             Registry(Said(status, body)).register(self.own)
         assert "10.1.2.3" not in told_by(caught.value)
 
+    @pytest.mark.parametrize("preshared_key", [PresharedKey(bytes(range(32))).text, "x"])
+    def test_a_preshared_key_that_is_not_sealed_is_neither_taken_nor_shown(self, preshared_key: str) -> None:
+        body = '{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "%s"}'
+        with pytest.raises(Away, match="cannot be opened; ask again") as caught:
+            Registry(Said(201, (body % (self.own.text, preshared_key)).encode())).register(self.own)
+        assert preshared_key not in told_by(caught.value).split()
+
+    def test_without_the_library_a_preshared_key_is_taken_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        without_sealing(monkeypatch)
+        body = '{"public_key": "%s", "allowed_ips": ["10.1.2.3"], "preshared_key": "%s"}'
+        preshared_key = PresharedKey(bytes(range(32)))
+        given = Registry(Said(201, (body % (self.own.text, preshared_key.text)).encode())).register(self.own)
+        assert given.preshared_key == preshared_key
+        with pytest.raises(Away, match="see the setting url"):
+            Registry(Said(201, (body % (self.own.text, "x")).encode())).register(self.own)
+
     @pytest.mark.parametrize(
         ("status", "slug", "kind"),
         [
@@ -433,6 +613,7 @@ class TestAnswers:
             (409, "rotation-conflict", KeyRefused),
             (403, "account-suspended", Refused),
             (401, "not-authenticated", Refused),
+            (409, "one-time-key-needed", Refused),
             (503, "database-away", Away),
             (429, "rate-limited", Away),
         ],

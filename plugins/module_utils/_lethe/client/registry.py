@@ -65,8 +65,8 @@ _FOR_PEOPLE = {
     "device-limit": "the account has as many keys as it may have; log another device out, or ask the operator for more",
     "not-authenticated": "the registry does not know this client's credential; ask the operator for a new one",
     "not-allowed": "the credential is none of a client's; ask the operator for one",
-    "one-time-key-needed": "this fleet's preshared keys are sealed, and Lethe's Python here has no library to open them; "
-    "deploy the role lethe.wireguard.runtime again, with runtime_client: true",
+    "one-time-key-needed": "this fleet's preshared keys are sealed, and Lethe's Python here has no library to open "
+    "them; deploy the role lethe.wireguard.runtime again, with runtime_client: true",
 }
 _GONE = {"key-unknown": False, "key-removed": True}
 _ANOTHER_KEY = ("key-taken", "rotation-conflict")
@@ -132,7 +132,8 @@ class Registry:
 
     def confirm(self, public_key: PublicKey) -> None:
         """The key that this one rotates out may go."""
-        _registration(self._post("/v1/registrations/confirm", public_key=public_key.text), public_key, None)
+        # The answer tells the preshared key once more: sealed, though nobody needs it.
+        self._agreed("/v1/registrations/confirm", public_key, public_key=public_key.text)
 
     def delete(self, public_key: PublicKey) -> None:
         self._post("/v1/registrations/delete", public_key=public_key.text)

@@ -7,9 +7,9 @@ What makes it safe to lose any message, and to stop at any point:
 
 - A state is stored before anything is done because of it. A private key is so on this host before its public key is
   known to anybody else, and whatever was sent can be sent again: the registry answers the same.
-- Until a gateway has answered a key, the key before it is kept, here and in the registry. Gateways carry out the
-  registry's changes in its order, so each has the key before or its successor, whatever it lags behind: a client that
-  has both can always connect.
+- Until a gateway has answered a key, the key before it is kept here; in the registry too, but there not for longer than
+  its time of grace. Gateways carry out the registry's changes in its order, so each has the key before or its
+  successor, whatever it lags behind: a client that has both, and tries them in turn, can always connect.
 - That a gateway has a key is not believed but seen: by a handshake. What the registry says of its gateways only tells
   when to try.
 
@@ -119,8 +119,8 @@ def registered(state: State, registration: Registration, rotate_at: float) -> St
 
 
 def rotate(state: State, private_key: PrivateKey) -> State:
-    """Begin a rotation; or go on with another successor, if the registry does not take the one before."""
-    _expect(state, Stage.SETTLED, Stage.ROTATING)
+    """Begin a rotation; or go on with another successor, if the registry does not take the one before, or lost it."""
+    _expect(state, Stage.SETTLED, Stage.ROTATING, Stage.WAITING)
     return State(Stage.ROTATING, state.key, Own(private_key))
 
 

@@ -60,8 +60,10 @@ def pause(failures: int, longest: float, uniform: Uniform, least: float = 0.0) -
 
 
 def _limited(life: float, now: float, expires_day: int | None, uniform: Uniform) -> float:
-    """In time before the registry removes the key for its age."""
-    if expires_day is None:
+    """In time before the registry removes the key for its age. One that it has just given has not expired: if it looks
+    so, this host's clock is wrong.
+    """
+    if expires_day is None or expires_day * DAY <= now:
         return life
-    left = max(0.0, expires_day * DAY - now) * _BEFORE_EXPIRY
+    left = (expires_day * DAY - now) * _BEFORE_EXPIRY
     return life if life <= left else uniform(0.5 * left, left)

@@ -177,7 +177,7 @@ def _add_backup(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _backup,
         "write the database into a file, also while it is served",
         "Write the database into a new file, 0600: SQLite's online backup, or pg_dump for PostgreSQL. The secrets file "
-        "is not in it; without that the backup is of no use, so keep a copy of both, apart from each other.",
+        "is not in it; without that the backup cannot be restored, so keep a copy of both, apart from each other.",
     )
     backup.add_argument("file", type=Path, metavar="FILE")
     restore = _add(

@@ -86,8 +86,8 @@ class RotationConflict(Refused):
 class OneTimeKeyNeeded(Refused):
     slug, title, status = "one-time-key-needed", "Preshared keys are sealed here", 409
     detail = (
-        "the preshared keys of this fleet are told sealed only; send a one_time_key. Lethe's client and modules do, where "
-        "the Python library cryptography is at least of version 48"
+        "the preshared keys of this fleet are told sealed only; send a one_time_key. Lethe's client and modules do, "
+        "where the Python library cryptography is at least of version 48"
     )
 
 

@@ -174,8 +174,6 @@ def _checked(cls: type[S], values: Mapping[str, Any]) -> S:
             "int": isinstance(value, int) and not isinstance(value, bool),
         }.get(expected, isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
         if not right:
-            raise InvalidValue(
-                name, "is of the wrong type", f"give {_IN_WORDS.get(expected, expected)}"
-            )
+            raise InvalidValue(name, "is of the wrong type", f"give {_IN_WORDS.get(expected, expected)}")
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return cls(**given)

@@ -47,8 +47,8 @@ _ONE_TIME_KEY_SCHEMA = {
     "minLength": 1624,
     "maxLength": 1624,
     "pattern": "^[A-Za-z0-9+/]{1621}[AQgw]==$",
-    "description": f"{ONE_TIME_KEY_BYTES} bytes in base64: a public key of ML-KEM-768, then one of X25519, made for this "
-    "request. The preshared key is sealed to it (HPKE, RFC 9180: base mode, KEM 0x647A, KDF 0x0001, AEAD 0x0003, "
+    "description": f"{ONE_TIME_KEY_BYTES} bytes in base64: a public key of ML-KEM-768, then one of X25519, made for "
+    "this request. The preshared key is sealed to it (HPKE, RFC 9180: base mode, KEM 0x647A, KDF 0x0001, AEAD 0x0003, "
     "without associated data; `info` is `lethe preshared key 1`, a zero byte, and the 32 bytes of the WireGuard key).",
 }
 
