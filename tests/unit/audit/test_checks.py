@@ -13,17 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_up import key
-
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import status
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.finding import Check, Severity
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.host import CannotLook
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.report import FORMATS, Report
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.run import CHECKS, audit
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.clock import read_clocks
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InvalidValue
-
-from .planted import (
+from audit_host import (
     CONNECTED,
     CONNECTED_AT,
     CONNECTED_AT_V6,
@@ -39,6 +29,15 @@ from .planted import (
     match,
     rule,
 )
+from made_up import key
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import status
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.finding import Check, Severity
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.host import CannotLook
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.report import FORMATS, Report
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.run import CHECKS, audit
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.clock import read_clocks
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InvalidValue
 
 Plant = Callable[[PlantedHost], None]
 LEAKS: list[tuple[str, str, Plant]] = []  # the check that finds it, what it is, how it comes about

@@ -9,12 +9,11 @@ import json
 from pathlib import Path
 
 import pytest
+from audit_host import PlantedHost, gateway
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe import cli
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit import host as host_module
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.run import CHECKS
-
-from .planted import PlantedHost, gateway
 
 Captured = pytest.CaptureFixture[str]
 
