@@ -183,7 +183,7 @@ def gateway(root: Path) -> PlantedHost:
         "/etc/systemd/journald.conf": "[Journal]\n#Storage=auto\n",
         "/etc/systemd/journald.conf.d/lethe.conf": "[Journal]\nStorage=volatile\n",
         "/etc/systemd/sleep.conf.d/lethe.conf": (
-            "[Sleep]\nAllowHibernation=no\nAllowHybridSleep=no\nAllowSuspendThenHibernate=no\n"
+            "[Sleep]\nAllowHibernation=no\n"
         ),
         "/etc/systemd/system/lethe-purge@wg0.service": (
             f"[Service]\nExecStart=/usr/local/bin/lethe purge %i --idle-after 180 --exempt {SITE.text}\n"

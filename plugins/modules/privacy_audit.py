@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Looks at the kernel, the logs, the disk and the services of a host for whatever knows, or would come to know, where
     a client of its WireGuard interfaces is or was.
-  - What it finds are findings, not a failure. The playbook P(lethe.wireguard.audit#playbook) makes one of them.
+  - What it finds are findings, not a failure. The playbook C(lethe.wireguard.audit) makes one of them.
   - A check that could not look, because a tool or a permission is missing, is a finding as well.
   - A finding has numbers and places, and never an address, a key or a name of a client.
 extends_documentation_fragment:

@@ -325,6 +325,7 @@ def _hibernation(host: PlantedHost) -> None:
     host.path("/etc/systemd/sleep.conf.d/lethe.conf").unlink()
 
 
+file("hibernation", "a later drop-in", "/etc/systemd/sleep.conf.d/z.conf", "[Sleep]\nAllowHybridSleep=yes\n")
 file("core-dumps", "to a file", "/proc/sys/kernel/core_pattern", "core\n")
 file("core-dumps", "to a program", "/proc/sys/kernel/core_pattern", "|/usr/share/apport/apport -p%p\n")
 file("core-dumps", "an old dump", f"/var/lib/systemd/coredump/core.{NAME}.zst", CONNECTED_AT)

@@ -12,7 +12,8 @@ from .finding import Leak, Severity, check
 from .host import Host
 
 _DUMPS = ("/var/lib/systemd/coredump", "/var/crash", "/var/lib/apport/coredump")
-_HIBERNATION = ("AllowHibernation", "AllowHybridSleep", "AllowSuspendThenHibernate")
+_ALSO_HIBERNATION = ("AllowHybridSleep", "AllowSuspendThenHibernate")
+_YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 _SWAP_SOURCES = ("/etc/systemd/zram-generator.conf", "/usr/lib/systemd/zram-generator.conf")
 
 
@@ -48,11 +49,13 @@ def hibernation(host: Host) -> Iterator[Leak]:
         return
     if (host.text("/sys/power/disk") or "").strip() == "[disabled]":
         return
-    allowed = [name for name in _HIBERNATION if host.setting("sleep.conf", name).lower() not in ("no", "false", "0")]
-    if allowed and host.unit_file("hibernate.target") != "":
+    # "No" is meant for the others as well, unless they say otherwise: systemd-sleep.conf(5).
+    refused = host.setting("sleep.conf", "AllowHibernation").lower() in _NO
+    allowed = any(host.setting("sleep.conf", name).lower() in _YES for name in _ALSO_HIBERNATION)
+    if (allowed or not refused) and host.unit_file("hibernate.target") != "":
         yield Leak(
             "hibernation writes all memory to a disk",
-            f"the kernel can, and {len(allowed)} of {len(_HIBERNATION)} settings in sleep.conf allow it",
+            "the kernel can, and systemd's sleep.conf allows it",
             "roll out the role gateway (/etc/systemd/sleep.conf.d/lethe.conf)",
         )
 
