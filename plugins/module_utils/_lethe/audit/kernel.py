@@ -8,30 +8,25 @@ from __future__ import annotations
 import ctypes
 import errno
 import platform
-import socket
 import struct
 from collections.abc import Iterator
 
 from ..wireguard.device import Device, KernelDevice
 from ..wireguard.errors import KernelRefused
 from ..wireguard.messages import NLM_F_DUMP
+from ..wireguard.paths import kept_paths
 from ..wireguard.questions import ROUTING, ask, attributes
 from ..wireguard.tracking import tracked
 
 # include/uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWROUTE, _RTM_GETROUTE = 16, 18, 24, 26
+_RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWQDISC, _RTM_GETQDISC, _RTM_NEWTFILTER, _RTM_GETTFILTER = 36, 38, 44, 46
-_RTM_F_CLONED = 0x200
-_RTA_CACHEINFO = 12
 _IFLA_IFNAME, _IFLA_XDP, _IFLA_XDP_ATTACHED = 3, 43, 2
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _CLSACT_SIDES = (0xFFFFFFF2, 0xFFFFFFF3)  # ingress, egress
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, hardware type, index, flags, change mask
-_ROUTE = struct.Struct("=8BI")  # struct rtmsg: family, ..., flags
-_CACHE = struct.Struct("=IIi")  # struct rta_cacheinfo: references, last use, expiry (in ticks of 10 ms), ...
 _TRAFFIC = struct.Struct("=B3xiIII")  # struct tcmsg: family, index, handle, parent, info
-_TICKS = 100  # USER_HZ
 
 # What makes a filter of tc more than one that sorts or drops: a program, or an action that copies packets elsewhere.
 _COPYING_ACTIONS = (b"mirred\0", b"sample\0", b"bpf\0")
@@ -59,15 +54,7 @@ class Kernel:
         """Of each route that the kernel has made for one address alone, as after "packet too big": the seconds for
         which it is going to be kept; infinity if that has no end.
         """
-        seconds = []
-        for family in (socket.AF_INET, socket.AF_INET6):
-            request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, _RTM_F_CLONED)
-            for body in ask(ROUTING, _RTM_GETROUTE, request, _RTM_NEWROUTE, "list cached routes", NLM_F_DUMP):
-                if _ROUTE.unpack_from(body)[-1] & _RTM_F_CLONED:
-                    cache = attributes(body, _ROUTE.size).get(_RTA_CACHEINFO)
-                    expires = _CACHE.unpack_from(cache)[2] if cache else 0
-                    seconds.append(expires / _TICKS if expires else float("inf"))
-        return seconds
+        return [path.seconds for path in kept_paths()]
 
     def programs(self) -> list[str]:
         """The kind of each program that is attached to a link, or copies its packets: XDP, tc, tcx."""
@@ -118,7 +105,7 @@ def _tcx_programs(index: int, side: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(number, _BPF_PROG_QUERY, query, _QUERY.size) < 0:
         error = ctypes.get_errno()
-        if error in (errno.EINVAL, errno.ENODEV):  # an older kernel; a link that is gone
+        if error in (errno.EINVAL, errno.ENOSYS, errno.ENODEV):  # an older kernel, or one without; a link that is gone
             return 0
         raise KernelRefused("list programs on a link", error)
     (count,) = struct.unpack_from("=I", query, _COUNT_AT)
