@@ -32,6 +32,7 @@ from audit_host import (
 from made_up import key
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent import status
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit import logs
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.finding import Check, Severity
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.host import CannotLook
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.audit.report import FORMATS, Report
@@ -460,6 +461,36 @@ def test_a_file_with_something_else_is_a_finding_that_does_not_repeat_it(host: P
 @pytest.mark.parametrize("name", ["/var/log/old.zst", "/var/log/old.gz"], ids=["unknown", "broken"])
 def test_a_packed_log_that_cannot_be_read_is_a_finding(host: PlantedHost, name: str) -> None:
     host.write(name, GONE_AT)
+
+    (finding,) = found(host).findings
+
+    assert (finding.check, finding.looked) == ("logged-endpoints", False)
+
+
+def test_a_log_that_is_a_hole_of_a_terabyte_is_read_where_there_is_something(host: PlantedHost) -> None:
+    with host.write("/var/log/lastlog").open("r+b") as log:
+        log.truncate(1 << 40)
+        log.seek(1 << 39)
+        log.write(b"\0from " + CONNECTED_AT.encode() + b"\0")
+
+    (finding,) = found(host).findings
+
+    assert (finding.check, finding.evidence.partition(" below")[0]) == ("logged-endpoints", "1 places in 1 files")
+
+
+def test_each_place_in_a_long_log_counts_once(host: PlantedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_PIECE", 100)
+    line = f"{'x' * 70} {CONNECTED_AT} {'x' * 70}\n"
+    host.write("/var/log/syslog", line * 50)
+    host.write("/var/log/syslog.1.gz").write_bytes(gzip.compress(line.encode() * 50))
+
+    (finding,) = found(host).findings
+
+    assert finding.evidence.startswith("100 places in 2 files")
+
+
+def test_more_logs_than_are_searched_are_a_finding(host: PlantedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SEARCHED_BYTES", 100)
 
     (finding,) = found(host).findings
 

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
+import os
 import re
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from .finding import Leak, Severity, check
 from .host import CannotLook, Host
@@ -22,8 +25,10 @@ SEARCHED_BYTES = 4 << 30
 """How much of logs is searched; a host that has more is told that it could not be done."""
 
 _LOGS = ("/var/log", "/run/log")
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
-_PACKED = (*_UNPACK, ".zst", ".lz4")
+_PIECE = 4 << 20  # bytes
+_LONGEST_LINE = 1 << 16  # bytes; what is longer may be divided
+_UNPACK: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
+_NOT_UNPACKED = (".zst", ".lz4")
 
 # An address on its own: what looks like one and is none is sorted out by the parser.
 _ADDRESS = re.compile(
@@ -94,11 +99,13 @@ def logged_endpoints(host: Host) -> Iterator[Leak]:
     present = addresses(host)
     ports = {host.kernel.device(name).settings().listen_port for name in host.interfaces}
     places = files = searched = 0
-    for content in _contents(host):
-        searched += len(content)
-        if searched > SEARCHED_BYTES:
-            raise CannotLook(f"there are more than {SEARCHED_BYTES >> 30} GiB of logs")
-        found = _named(content, present, ports)
+    for log in _logs(host):
+        found = 0
+        for piece in log:
+            searched += len(piece)
+            if searched > SEARCHED_BYTES:
+                raise CannotLook(f"there are more than {SEARCHED_BYTES >> 30} GiB of logs")
+            found += _named(piece, present, ports)
         places += found
         files += found > 0
     if places:
@@ -110,25 +117,48 @@ def logged_endpoints(host: Host) -> Iterator[Leak]:
         )
 
 
-def _contents(host: Host) -> Iterator[bytes]:
+def _logs(host: Host) -> Iterator[Iterable[bytes]]:
+    """The pieces of each log."""
     for directory in _LOGS:
         for path in host.all_files(directory):
-            content = _unpacked(host, path)
-            if content:
-                yield content
-    yield host.run("dmesg").encode()
+            yield _pieces(path)
+    yield [host.run("dmesg").encode()]
 
 
-def _unpacked(host: Host, path: Path) -> bytes | None:
-    content = host.content(path)
-    if content is None or path.suffix not in _PACKED:
-        return content
-    if path.suffix not in _UNPACK:
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file in pieces of whole lines, without its holes: some logs are nearly nothing but holes. Raises CannotLook."""
+    if path.suffix in _NOT_UNPACKED:
         raise CannotLook(f"a log is packed with {path.suffix.removeprefix('.')}, which is not read here")
+    unpack = _UNPACK.get(path.suffix)
     try:
-        return _UNPACK[path.suffix](content)
+        with open(path, "rb") if unpack is None else unpack(path) as file:
+            rest = b""
+            while piece := (_next_data(file) if unpack is None else file.read(_PIECE)):
+                whole = rest + piece
+                end = max(whole.rfind(b"\n"), whole.rfind(b"\0")) + 1
+                if len(whole) - end > _LONGEST_LINE:
+                    end = len(whole)
+                yield whole[:end]
+                rest = whole[end:]
+            yield rest
+    except FileNotFoundError:
+        return  # rotated away just now
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
-        raise CannotLook("a packed log cannot be unpacked") from None
+        raise CannotLook("a log cannot be read, or unpacked") from None
+
+
+def _next_data(file: IO[bytes]) -> bytes:
+    """The next piece that is no hole; nothing at the end."""
+    try:
+        file.seek(file.tell(), os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return b""  # nothing but a hole is left
+        raise
+    begin = file.tell()
+    end = file.seek(begin, os.SEEK_HOLE)
+    file.seek(begin)
+    return file.read(min(_PIECE, end - begin))
 
 
 def _named(content: bytes, present: frozenset[bytes], ports: set[int]) -> int:
