@@ -80,6 +80,7 @@ def leaks(host: Host, client: Client) -> dict[str, Leak]:
         "kernel-packet-log": Leak(
             "sysctl net.ipv4.conf.eth1.log_martians=1", "sysctl net.ipv4.conf.eth1.log_martians=0"
         ),
+        "neighbours": Leak("sysctl net.ipv4.neigh.default.gc_thresh1=128"),
         "kept-routes-time": Leak("sysctl net.ipv6.route.mtu_expires=600"),
         "kept-routes": Leak(
             f"python3 - {narrow} <<'SCRIPT'\n{PACKET_TOO_BIG}\nSCRIPT\n",
