@@ -163,7 +163,9 @@ def gateway(root: Path) -> PlantedHost:
         "/proc/sys/kernel/core_pattern": "|/bin/false\n",
         "/proc/sys/kernel/kexec_load_disabled": "1\n",
         "/proc/sys/kernel/osrelease": "6.1.0-28-cloud-amd64\n",
+        "/proc/sys/net/ipv4/neigh/default/gc_thresh1": "0\n",
         "/proc/sys/net/ipv4/route/mtu_expires": "60\n",
+        "/proc/sys/net/ipv6/neigh/default/gc_thresh1": "0\n",
         "/proc/sys/net/ipv6/route/mtu_expires": "60\n",
         "/proc/sys/net/netfilter/nf_conntrack_max": "65536\n",
         "/proc/sys/net/netfilter/nf_conntrack_log_invalid": "0\n",
@@ -182,7 +184,7 @@ def gateway(root: Path) -> PlantedHost:
         "/etc/systemd/coredump.conf.d/lethe.conf": "[Coredump]\nStorage=none\n",
         "/etc/systemd/journald.conf": "[Journal]\n#Storage=auto\n",
         "/etc/systemd/journald.conf.d/lethe.conf": "[Journal]\nStorage=volatile\n",
-        "/etc/systemd/sleep.conf.d/lethe.conf": ("[Sleep]\nAllowHibernation=no\n"),
+        "/etc/systemd/sleep.conf.d/lethe.conf": "[Sleep]\nAllowHibernation=no\n",
         "/etc/systemd/system/lethe-purge@wg0.service": (
             f"[Service]\nExecStart=/usr/local/bin/lethe purge %i --idle-after 180 --exempt {SITE.text}\n"
         ),

@@ -137,13 +137,13 @@ checks:
   description: How many checks there were.
   returned: success
   type: int
-  sample: 35
+  sample: 36
 reports:
   description: The reports that O(formats) asks for, as texts.
   returned: success
   type: dict
   sample:
-    table: "gateway1, 2026-11-23 12:00:00Z, 35 checks: no findings\n"
+    table: "gateway1, 2026-11-23 12:00:00Z, 36 checks: no findings\n"
 """
 
 import os

@@ -113,7 +113,7 @@ def logged_endpoints(host: Host) -> Iterator[Leak]:
             "logs have addresses of peers",
             f"{places} places in {files} files below {' and '.join(_LOGS)}, or in the kernel's own log",
             "find out what writes them, see the other findings; then remove them: journalctl --rotate "
-            "--vacuum-time=1s, dmesg --clear",
+            "--vacuum-size=1K, dmesg --clear",
         )
 
 

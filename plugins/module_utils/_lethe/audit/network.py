@@ -69,6 +69,19 @@ def tracking_rules(host: Host) -> Iterator[Leak]:
             )
 
 
+@check("neighbours", Severity.MEDIUM, "hosts on the same network with which nobody speaks any more are forgotten")
+def neighbours(host: Host) -> Iterator[Leak]:
+    # neigh_periodic_work(), net/core/neighbour.c: with fewer entries than this none is ever collected.
+    for version in ("ipv4", "ipv6"):
+        entries = host.number(f"/proc/sys/net/{version}/neigh/default/gc_thresh1")
+        if entries:
+            yield Leak(
+                f"{version.replace('ip', 'IP')}: the addresses of hosts on the same network, as clients can be, stay",
+                f"up to {entries} entries, without an end (net.{version}.neigh.default.gc_thresh1)",
+                "roll out the role gateway (/etc/sysctl.d/90-lethe.conf)",
+            )
+
+
 @check("kept-routes", Severity.MEDIUM, "no route to a single address is kept for more than a minute")
 def kept_routes(host: Host) -> Iterator[Leak]:
     long = [seconds for seconds in host.kernel.kept_routes() if seconds > KEPT_ROUTE]

@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     agent.agent,
     network.tracked,
     network.tracking_rules,
+    network.neighbours,
     network.kept_routes,
     network.kept_routes_time,
     tracing.dynamic_debug,
