@@ -26,7 +26,7 @@ test-fleet: ## against a fleet of virtual machines
 	@bash scripts/test-fleet
 test-long: ## a fleet with 100,000 registrations; not part of test
 	@bash scripts/test-long
-bench: ## peers per second beside wg and pyroute2 (FULL=1: to 1,048,576 peers); PART=registry: keys registered per second; PART=feed, feed-lab: how soon a change is on all gateways
+bench: ## peers per second beside wg and pyroute2 (FULL=1: to 1,048,576 peers); PART=registry: keys registered per second; PART=feed, feed-lab: how soon a change is on all gateways; PART=forget: how soon a client is forgotten
 	@FULL=$(FULL) bash scripts/bench $(PART)
 lab-up: ## start the fleet of virtual machines
 	@bash scripts/setup --quiet && tests/lab/lab up

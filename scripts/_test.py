@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The test layers, two lanes side by side, and one verdict.
 
-The fleet test spends much of its time waiting, for machines and for an endpoint to grow 180 s old; the other layers
+The fleet tests spend much of their time waiting, for machines and for an endpoint to grow 180 s old; the other layers
 use the processors meanwhile.
 """
 
@@ -22,6 +22,7 @@ LANES = (
         Job("registry", ["scripts/test-registry"], 1800),
         Job("lint", ["scripts/lint"], 1800),
         Job("kernel", ["scripts/test-kernel"], 2400),
+        Job("clients", ["scripts/test-fleet", "clients"], 3600),
     ),
     (Job("fleet", ["scripts/test-fleet"], 4800),),
 )

@@ -264,3 +264,14 @@ def test_the_result_of_reading_is_what_the_fold_returns(device: Device) -> None:
     assert device.read(lambda found: sum(1 for _ in found)) == 2
     assert device.read(lambda found: next(found).sent) == 0
     assert device.read(lambda _: "not read") == "not read"
+
+
+def test_a_device_that_becomes_another_has_that_key_and_that_peer_alone(device: Device) -> None:
+    device.configure(listen_port=1111, fwmark=7)
+    add(device, Peer(A, PSK, 25, ips("10.0.0.1/32"), ENDPOINT), Peer(B))
+    peer = Peer(A, OTHER_PSK, 0, ips("0.0.0.0/0", "::/0"), ENDPOINT6)
+    device.become(PRIVATE, peer)
+    assert states(device) == {A: fresh(peer)}
+    assert device.settings() == (PRIVATE.public_key(), 1111, 7)
+    device.become(PRIVATE, Peer(C, allowed_ips=ips("10.0.0.1/32")))
+    assert texts(device) == {C: ["10.0.0.1/32"]}

@@ -25,7 +25,10 @@ from ._lethe.wireguard.plan import Plan
 RUNTIME = Path("/opt/lethe/current/venv")
 """The virtual environment that the role lethe.wireguard.runtime puts on a host."""
 
-PYNACL, PYROUTE2 = "PyNaCl", "pyroute2"
+REGISTRY_RUNTIME = Path("/opt/lethe-registry/current/venv")
+"""The same that the role lethe.wireguard.registry puts there, with what a registry needs beside."""
+
+PYNACL, PYROUTE2, CRYPTOGRAPHY = "PyNaCl", "pyroute2", "cryptography"
 _IMPORT_NAMES = {PYNACL: "nacl", PYROUTE2: "pyroute2"}
 
 _PEERS_IN_DIFF = 20
@@ -67,6 +70,8 @@ def run(
     try:
         outcome = carry_out(module.params, module.check_mode)
     except MissingLibrary as error:
+        if error.library == CRYPTOGRAPHY:
+            _use_runtime_that_opens(module)
         _fail_without(module, error.library)
     except LetheError as error:
         module.fail_json(msg=str(error), invocation=_invocation(module))
@@ -104,12 +109,29 @@ def _use_runtime(module: AnsibleModule, libraries: Sequence[str]) -> None:
     Only for modules with small arguments: Ansible writes them into a pipe that nobody reads yet, and beyond
     64 KiB would wait for ever.
     """
-    python = RUNTIME / "bin/python"
-    if not has_respawned() and python.exists() and not RUNTIME.samefile(sys.prefix):
-        respawn_module(str(python))
+    _start_again(RUNTIME)
     for library in libraries:
         if find_spec(_IMPORT_NAMES[library]) is None:
             _fail_without(module, library)
+
+
+def _use_runtime_that_opens(module: AnsibleModule) -> NoReturn:
+    """The same for the library that opens sealed preshared keys: registries and clients have it, gateways do not. Only
+    a registry's answer tells that it is needed; then too nothing was changed.
+    """
+    _start_again(REGISTRY_RUNTIME)
+    _start_again(RUNTIME)
+    module.fail_json(
+        msg=f"{missing_required_lib(f'{CRYPTOGRAPHY} >= 48')} This fleet's preshared keys are told sealed only. The "
+        "easiest is to delegate the task to the registry's host: it has the library, and this module then uses it.",
+        invocation=_invocation(module),
+    )
+
+
+def _start_again(runtime: Path) -> None:
+    python = runtime / "bin/python"
+    if not has_respawned() and python.exists() and not runtime.samefile(sys.prefix):
+        respawn_module(str(python))
 
 
 def _fail_without(module: AnsibleModule, library: str) -> NoReturn:

@@ -32,11 +32,18 @@ options:
     elements: str
     choices: [endpoints, handshakes, counters]
     default: []
+  private_key_file:
+    description:
+      - The file on the host with the interface's private key. If it is given, the public key to which the interface is
+        going to change is returned as well.
+      - This needs the library PyNaCl, which the role P(lethe.wireguard.runtime#role) brings.
+    type: path
 notes:
   - Whatever is returned is known to the controller, its log and its callbacks. Set C(no_log) on the task, and leave
     O(gather) empty, where that is not what you want.
 seealso:
   - module: lethe.wireguard.interface
+  - module: lethe.wireguard.interface_key
 author:
   - the Lethe contributors (@lethe)
 """
@@ -80,6 +87,10 @@ interface:
     public_key:
       description: The public key that its clients need. V(null) while it has no private key.
       type: str
+    next_public_key:
+      description: The public key that it is going to have. V(null) if it keeps the one that it has.
+      type: str
+      returned: with O(private_key_file)
     listen_port:
       description: The UDP port it listens on.
       type: int
@@ -148,15 +159,17 @@ peers:
 """
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._lethe.wireguard.errors import InterfaceNotFound
 from ..module_utils._lethe.wireguard.interface import check_name, read_interface
+from ..module_utils._lethe.wireguard.key_change import next_public_key
 from ..module_utils._lethe.wireguard.keys import NO_PRESHARED_KEY
 from ..module_utils._lethe.wireguard.peers import PeerState
-from ..module_utils._module import INTERFACE_SPEC, Options, Outcome, interface_values, open_device, run
+from ..module_utils._module import INTERFACE_SPEC, PYNACL, Options, Outcome, interface_values, open_device, run
 
 
 def look(options: Options, _check: bool) -> Outcome:
@@ -166,6 +179,9 @@ def look(options: Options, _check: bool) -> Outcome:
         raise InterfaceNotFound(name)
     device = open_device(options)
     values: dict[str, Any] = {"interface": interface_values(interface)}
+    if options["private_key_file"] is not None:
+        coming = next_public_key(device, Path(options["private_key_file"]))
+        values["interface"]["next_public_key"] = coming.text if coming else None
     if options["with_peers"]:
         values["peers"] = device.read(lambda states: [_peer_values(state, gather) for state in states])
         values["interface"]["peer_count"] = len(values["peers"])
@@ -202,10 +218,11 @@ def main() -> None:
                 "choices": ["endpoints", "handshakes", "counters"],
                 "default": [],
             },
+            "private_key_file": {"type": "path", "no_log": False},
         },
         supports_check_mode=True,
     )
-    run(module, look)
+    run(module, look, libraries=(PYNACL,) if module.params["private_key_file"] else ())
 
 
 if __name__ == "__main__":

@@ -46,6 +46,9 @@ options:
     description:
       - Return the preshared key that the registry has for the key.
         The task has to have C(no_log=true), or the module refuses.
+      - It travels sealed where Python's library C(cryptography), of version 48 or later, is there. In a fleet whose
+        preshared keys are told sealed only, the module needs that library, and uses the one of a registry's or a
+        client's runtime if there is one on the host.
     type: bool
     default: false
 notes:
@@ -114,7 +117,8 @@ registration:
       description: Seconds until the key, which is being rotated out, is removed. V(null) for one that is not.
       type: int
     preshared_key:
-      description: The preshared key. V(null) where the fleet has none.
+      description:
+        - The preshared key. V(null) where the fleet has none, and in check mode where it is told sealed only.
       type: str
       returned: with O(return_preshared_key=true)
   sample:
@@ -128,7 +132,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._api import API_SPEC, ONE_TOKEN, Api, RegistryRefused
-from ..module_utils._lethe.wireguard.errors import InvalidValue
+from ..module_utils._lethe.sealing import LIBRARY, one_time_key
+from ..module_utils._lethe.wireguard.errors import InvalidValue, MissingLibrary
 from ..module_utils._lethe.wireguard.keys import PublicKey, fingerprint
 from ..module_utils._module import Diff, Options, Outcome, run
 
@@ -169,7 +174,7 @@ def _register(api: Api, options: Options, public_key: PublicKey, check: bool) ->
     if check:
         present = _registered(api).get(public_key)
         return _outcome(options, present, present is None, diff)
-    answer = api.post("/v1/registrations", public_key=public_key.text)
+    answer = _agree(api, "", public_key, public_key=public_key.text)
     return _outcome(options, answer, answer["changed"], diff)
 
 
@@ -180,7 +185,7 @@ def _rotate(api: Api, options: Options, public_key: PublicKey, successor: Public
         f"key {leaving}: leaves after the grace period\nkey {coming}: registered\n",
     )
     if not check:
-        answer = api.post("/v1/registrations/rotate", public_key=public_key.text, successor=successor.text)
+        answer = _agree(api, "/rotate", successor, public_key=public_key.text, successor=successor.text)
         return _outcome(options, answer, answer["changed"], diff)
     registered = _registered(api)
     present = registered.get(successor)
@@ -192,12 +197,29 @@ def _rotate(api: Api, options: Options, public_key: PublicKey, successor: Public
 def _confirm(api: Api, options: Options, public_key: PublicKey, check: bool) -> Outcome:
     diff = Diff("", f"key {fingerprint(public_key)}: confirmed, the one that it replaces is removed\n")
     if not check:
-        answer = api.post("/v1/registrations/confirm", public_key=public_key.text)
+        answer = _agree(api, "/confirm", public_key, public_key=public_key.text)
         return _outcome(options, answer, answer["changed"], diff)
     present = _registered(api).get(public_key)
     if present is None:
         raise RegistryRefused("key-unknown", "public_key is not registered, or expired, or was removed")
     return _outcome(options, present, "replaces" in present, diff)
+
+
+def _agree(api: Api, path: str, expected: PublicKey, **body: str) -> dict[str, Any]:
+    """What the registry answers about the ``expected`` key, with its preshared key opened if that comes sealed."""
+    own = one_time_key()
+    if own is not None:
+        body["one_time_key"] = own.public_text
+    try:
+        answer = api.post(f"/v1/registrations{path}", **body)
+    except RegistryRefused as error:
+        if error.slug == "one-time-key-needed" and own is None:
+            raise MissingLibrary(LIBRARY, "open a preshared key") from None
+        raise
+    if own is None:
+        return answer
+    preshared_key = own.opened(answer, expected)
+    return {**answer, "preshared_key": None if preshared_key is None else preshared_key.text}
 
 
 def _delete(api: Api, public_key: PublicKey, check: bool) -> Outcome:

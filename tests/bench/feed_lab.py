@@ -19,7 +19,6 @@ import base64
 import json
 import random
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,9 +32,8 @@ from fleet.fleet import PEERS_FILE
 from fleet.gateway import INTERFACE
 from fleet.hosts import Host, lab_hosts
 from fleet.registry import ALL_AT_ONCE, CERTIFICATE, PORT, play, register
+from lab_program import Program
 
-PROGRAMS = Path(__file__).resolve().parent / "lab"
-HOME = "/run/feed-bench"  # on the machines
 AGENT = "lethe-key-sync.service"
 ACCOUNT = "bench"
 # Seconds between looks at the kernel: the longer what is measured takes, the less it should be held up by them.
@@ -45,41 +43,13 @@ SETTINGS = {
 }
 
 
-class Program:
-    """One that runs on a machine, and is spoken with over SSH."""
-
-    def __init__(self, host: Host, name: str, python: str, *arguments: str) -> None:
-        self._name = f"{name} on {host.name}"
-        command = f"mkdir -p {HOME} && cd {HOME} && exec {python} {name} {' '.join(arguments)}"
-        for each in PROGRAMS.iterdir():
-            host.run(f"mkdir -p {HOME} && cat >{HOME}/{each.name} <<'PROGRAM'\n{each.read_text()}\nPROGRAM")
-        self._process = subprocess.Popen([*host.ssh, command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def tell(self, line: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-
-    def hears(self, *expected: str) -> str:
-        """The next line that it says."""
-        assert self._process.stdout
-        line = self._process.stdout.readline().strip()
-        if not line or (expected and line not in expected):
-            raise SystemExit(f"feed_lab: {self._name} failed")
-        return line
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 class Lab:
     """The fleet, rolled out, with the programs running."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         hosts = lab_hosts()
         self._gateways: list[Host] = hosts["gateways"]
-        (registry,), (client,) = hosts["registries"], hosts["clients"]
+        (registry,), (client,) = hosts["registries"], hosts["others"]
         register(directory, new_key(), "first", ACCOUNT)
         client.run(f"cat >/run/registry.crt <<'PEM'\n{registry.run(f'cat {CERTIFICATE}')}\nPEM")
         arguments = (f"{PORT}", f"{len(self._gateways)}")

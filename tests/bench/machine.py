@@ -7,6 +7,7 @@
 machine.py peers KERNEL     KERNEL: the path of the kernel
 machine.py registry
 machine.py feed
+machine.py forgetting
 """
 
 from __future__ import annotations
@@ -62,5 +63,6 @@ def facts_of_feed() -> dict[str, str]:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    special = {"peers": facts_of_peers, "registry": facts_of_registry, "feed": facts_of_feed}[what](*arguments)
-    print(json.dumps({**facts(), **special}, indent=2))
+    special = {"peers": facts_of_peers, "registry": facts_of_registry, "feed": facts_of_feed, "forgetting": dict}
+    facts_of_it = special[what](*arguments)
+    print(json.dumps({**facts(), **facts_of_it}, indent=2))

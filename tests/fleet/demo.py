@@ -13,8 +13,9 @@ import time
 from .client import Client
 from .fleet import BOUND, PEERS_FILE, Fleet, recap_of, start_playbook
 from .gateway import INTERFACE, Gateway
-from .hosts import CHECKOUT, LAB, RUN, CommandFailed
-from .registry import play, register, take
+from .hosts import CHECKOUT, LAB, RUN, CommandFailed, lab_hosts
+from .registry import Registry, play, register, take
+from .rotating import RotatingClient
 from .stage import Stage
 
 MACHINES = ("gateway1", "gateway2", "client1", "registry1")
@@ -65,12 +66,16 @@ def tell(stage: Stage) -> None:
         stage.live("alice speaks")
         stage.done(f"alice through {gateway.name}", f"ping {through(fleet.alice, gateway):.1f} ms")
 
+    stage.chapter("8. A client of its own changes its key and its addresses while it speaks")
+    change_key(stage, fleet)
+
     stage.chapter("The fleet is still running. Look around:")
     stage.command("tests/lab/lab ssh gateway1")
     stage.command(f"tests/lab/lab ssh gateway1 wg show {INTERFACE}")
     stage.command("tests/lab/lab ssh gateway2 lethe purge --status")
     stage.command("tests/lab/lab ssh registry1 lethe-registry status")
     stage.command("ansible-playbook -i inventories/lab lethe.wireguard.status")
+    stage.command("tests/lab/lab ssh client1 lethe client status")
     stage.command(f"tests/lab/lab ssh client1 ip netns exec alice ping {fleet.gateways[1].tunnel_ipv4}")
     stage.tell("and stop it with")
     stage.command("tests/lab/lab down")
@@ -175,6 +180,44 @@ def forget(stage: Stage, fleet: Fleet) -> None:
     stage.done("connection tracking on the gateways", "has never known her")
     stage.command("tests/lab/lab ssh gateway1 lethe purge --status")
     stage.tell(fleet.gateways[0].last_purge())
+
+
+def change_key(stage: Stage, fleet: Fleet) -> None:
+    client = RotatingClient(fleet.alice.host)
+    stage.command(f"ansible-playbook -i inventories/lab -i CLIENTS lethe.wireguard.site --limit {client.host.name}")
+    stage.live("the client is rolled out")
+    client.roll_out()
+    registry = Registry(lab_hosts()["registries"][0])
+    registered = registry.status()["registrations"]
+    key, addresses = client.public_key, client.addresses
+    gateway = client.gateway(fleet.gateways)
+    stage.done(
+        f"{client.host.name} is connected to {gateway.name}", ", ".join(each.split("/")[0] for each in addresses)
+    )
+    stage.tell("it would change its key within a week, at a moment drawn at random; now somebody asks for it")
+    stage.command("lethe client rotate")
+    stage.live(f"pings go through {gateway.name} while the key changes")
+    with client.traffic(gateway.tunnel_ipv4) as seen:
+        client.rotate()
+        time.sleep(3)
+    given = client.addresses
+    if client.public_key == key or set(given) & set(addresses):
+        raise Surprise("the key or an address is the same")
+    stage.done(f"{client.host.name} has other addresses", bare(given))
+    stage.done("lost meanwhile", f"{seen.lost} of {seen.sent} pings; silent for {seen.longest_silence:.1f} s at most")
+    registry.wait_for(fleet.gateways)
+    for each in fleet.gateways:
+        if key in each.peers():
+            raise Surprise(f"{each.name} still has the key")
+        stage.done(f"{each.name} has the new key", "and not the one before")
+    if registry.status()["registrations"] != registered:
+        raise Surprise("the registry has another number of keys than before")
+    stage.done("registrations, as many as before", f"{registered}")
+
+
+def bare(addresses: list[str]) -> str:
+    """Without the lengths of their networks."""
+    return ", ".join(address.partition("/")[0] for address in addresses)
 
 
 def through(client: Client, gateway: Gateway) -> float:

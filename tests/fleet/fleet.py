@@ -91,7 +91,7 @@ class Fleet:
     def in_lab(cls) -> Fleet:
         """The fleet of the lab that is up."""
         hosts = lab_hosts()
-        machine: Host = hosts["clients"][0]
+        machine: Host = hosts["others"][0]
         gateways = tuple(Gateway(host, number) for number, host in enumerate(hosts["gateways"], 1))
         return cls(gateways, Client("alice", machine, 2), Client("bob", machine, 3))
 

@@ -86,4 +86,4 @@ def lab_hosts() -> dict[str, list[Host]]:
         )
         return Host(name, its["lab_wan_ipv4"], its["lab_wan_ipv6"], ssh)
 
-    return {group: [host(name) for name in found[group]["hosts"]] for group in ("gateways", "clients", "registries")}
+    return {group: [host(name) for name in found[group]["hosts"]] for group in ("gateways", "others", "registries")}

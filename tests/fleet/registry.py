@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,13 +61,19 @@ class Registry:
 
     def wait_for(self, gateways: Iterable[Gateway], *, seconds: int = 120) -> None:
         """Wait until the gateways have applied every change that was answered. Raises CommandFailed."""
-        token = (RUN / "operator.token").read_text().strip()
-        status, stand = self._ask_from(self.host, CERTIFICATE, "GET", "/v1/status", token)
-        assert status == 200
-        assert stand["waiting_changes"] == 0  # SQLite gives a change its revision before it is answered
+        stand = self._stand()
+        while stand["waiting_changes"]:  # on PostgreSQL a change gets its revision a moment after its answer
+            time.sleep(1)
+            stand = self._stand()
         position = f"--epoch {stand['epoch']} --revision {stand['revision']}"
         for gateway in gateways:
             gateway.host.run(f"lethe agent wait {position} --timeout {seconds} >/dev/null", seconds=seconds + 60)
+
+    def _stand(self) -> dict[str, Any]:
+        token = (RUN / "operator.token").read_text().strip()
+        status, stand = self._ask_from(self.host, CERTIFICATE, "GET", "/v1/status", token)
+        assert status == 200
+        return stand
 
     def ask(self, client: Client, method: str, path: str, token: str, **body: object) -> tuple[int, dict[str, Any]]:
         """A request to the API from a client's machine, over the network and by the registry's name."""

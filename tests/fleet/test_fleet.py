@@ -201,8 +201,9 @@ class TestDisturbed:
 
     def test_a_gateway_in_order_has_nothing_to_be_done(self, gateway: Gateway) -> None:
         assert preflight(gateway) == {
-            "problems": [], "runtime": True, "nft": True, "parameters": True, "firewall": True,
-            "dynamic_debug": False, "swap": False, "swap_target": False, "zramswap": False, "accept_ra": 2,
+            "problems": [], "runtime": True, "nft": True, "parameters": True, "firewall": True, "kexec": True,
+            "dynamic_debug": False, "journal_on_disk": False, "swap": False, "swap_target": False, "zramswap": False,
+            "accept_ra": 2,
         }  # fmt: skip
 
     def test_drift_is_noticed(self, gateway: Gateway) -> None:

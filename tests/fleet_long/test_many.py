@@ -47,7 +47,7 @@ def gateways() -> tuple[Gateway, ...]:
 
 @pytest.fixture(scope="module")
 def erin() -> Client:
-    client = Client("erin", lab_hosts()["clients"][0], 11)
+    client = Client("erin", lab_hosts()["others"][0], 11)
     client.create()
     return client
 
@@ -95,7 +95,7 @@ def in_kernel(gateway: Gateway) -> Peers:
 def test_the_agents_bring_every_registration_into_every_kernel(
     registry: Registry, gateways: tuple[Gateway, ...], wanted: Peers
 ) -> None:
-    assert len(wanted) == REGISTRATIONS
+    assert len(wanted) == registry.status()["registrations"] >= REGISTRATIONS
     registry.wait_for(gateways, seconds=PATIENCE)
     for gateway in gateways:
         assert in_kernel(gateway) == wanted
@@ -128,11 +128,11 @@ def test_a_push_brings_a_gateway_what_it_lacks(gateways: tuple[Gateway, ...], wa
     away.host.run(
         f"wg set wg0 $(wg show wg0 peers | head -{REGISTRATIONS // 100} | sed 's/.*/peer & remove/')", seconds=PATIENCE
     )
-    assert len(in_kernel(away)) == REGISTRATIONS * 99 // 100
+    assert len(in_kernel(away)) == len(wanted) - REGISTRATIONS // 100
 
     looked = play("push", "--check")
     assert f"{REGISTRATIONS // 100} added, 0 updated, 0 removed" in looked.output
-    assert len(in_kernel(away)) == REGISTRATIONS * 99 // 100
+    assert len(in_kernel(away)) == len(wanted) - REGISTRATIONS // 100
 
     recap = play("push")
 

@@ -30,7 +30,7 @@ def gateways(machines: dict[str, list]) -> tuple[Gateway, ...]:
 
 def _client(name: str, machines: dict[str, list], number: int) -> Client:
     """A client with a key of its own, and no address yet."""
-    client = Client(name, machines["clients"][0], number)
+    client = Client(name, machines["others"][0], number)
     client.create()
     return client
 

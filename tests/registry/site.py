@@ -34,7 +34,10 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.va
 PEER = "127.77.1.9"
 """Where the callers' requests come from: an address that nothing else has."""
 
-_NAMING = {"account", "public_key", "successor", "replaces", "preshared_key", "token", "label", "allowed_ips"}
+_NAMING = {
+    *("account", "public_key", "successor", "replaces", "token", "label", "allowed_ips"),
+    *("preshared_key", "sealed_preshared_key", "one_time_key"),
+}
 _PROBLEM = {"type", "title", "status", "detail", "request"}
 
 

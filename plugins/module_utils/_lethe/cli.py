@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .agent import command as agent_command
+from .audit import command as audit_command
+from .client import command as client_command
 from .registry import command as registry_command
 from .version import VERSION
 from .wireguard.errors import LetheError
@@ -21,7 +23,9 @@ EXIT_FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 failed (said on standard error), 2 wrong usage."""
+    """Run one command; returns the exit status: 0 done, 1 failed (said on standard error), 2 wrong usage, 3 an audit
+    has findings.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -34,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lethe",
         description="Manage a WireGuard interface that forgets, straight in the kernel.",
-        epilog="Exit status: 0 done; 1 failed, with the reason on standard error; 2 wrong usage.",
+        epilog="Exit status: 0 done; 1 failed, with the reason on standard error; 2 wrong usage; 3 an audit found "
+        "something.",
     )
     parser.add_argument("--version", action="version", version=f"lethe {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -115,7 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     fingerprint.set_defaults(run=_fingerprint)
 
+    untrack = commands.add_parser(
+        "untrack",
+        help="make connection tracking forget a WireGuard port",
+        description="Remove the entries of connection tracking that WireGuard's own packets made before a firewall "
+        "rule exempted them. Prints how many.",
+    )
+    untrack.add_argument("port", type=int, metavar="PORT", help="the UDP port of the interface")
+    untrack.set_defaults(run=_untrack)
+
     agent_command.add_to(commands)
+    audit_command.add_to(commands)
+    client_command.add_to(commands)
     registry_command.add_to(commands)
     return parser
 
@@ -218,6 +234,13 @@ def _pack(options: argparse.Namespace) -> int:
             f"{options.output}", f"cannot be written: {error.strerror}", "give a path in a directory that is there"
         ) from None
     print(f"{options.output}: {len(peers)} peers")
+    return 0
+
+
+def _untrack(options: argparse.Namespace) -> int:
+    from .wireguard.tracking import forget_tracked
+
+    print(f"{forget_tracked(options.port)} entries removed")
     return 0
 
 

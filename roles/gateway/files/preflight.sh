@@ -39,6 +39,7 @@ parameters() {
 }
 # Whether the kernel has the table, where the unit says that it was loaded.
 firewall() { ! systemctl --quiet is-active "lethe-firewall@$interface.service" || nft list table inet "lethe_$interface"; }
+journal_on_disk() { [ -n "$(ls /var/log/journal 2>/dev/null)" ]; }
 swapping() { [ "$(wc -l </proc/swaps)" -gt 1 ]; }
 swap_at_boot() { [ "$(systemctl show --property=LoadState --value swap.target)" != masked ]; }
 
@@ -47,6 +48,8 @@ echo "nft: $(yes_or_no command -v nft)"
 echo "parameters: $(yes_or_no parameters)"
 echo "firewall: $(yes_or_no firewall)"
 echo "dynamic_debug: $(yes_or_no debugged)"
+echo "kexec: $(yes_or_no test -e /proc/sys/kernel/kexec_load_disabled)"
+echo "journal_on_disk: $(yes_or_no journal_on_disk)"
 echo "swap: $(yes_or_no swapping)"
 echo "swap_target: $(yes_or_no swap_at_boot)"
 echo "zramswap: $(yes_or_no systemctl is-enabled zramswap.service)"

@@ -24,6 +24,8 @@ ON_AN_INTERFACE: list[tuple[str, dict[str, Any]]] = [
     ("peer", {"public_key": peer(1)["public_key"], "state": "absent"}),
     ("purge", {}),
     ("interface_info", {}),
+    ("interface_key", {"private_key_file": "/nowhere/wg.key", "state": "prepared"}),
+    ("interface_key", {"private_key_file": "/nowhere/wg.key", "state": "switched"}),
 ]
 
 

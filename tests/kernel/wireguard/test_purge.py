@@ -14,7 +14,8 @@ from pathlib import Path
 
 import made_up
 import pytest
-from namespaces import Client, in_child, in_the_lab, wait_until, wg_show
+from namespaces import PORT, Client, in_child, in_the_lab, ip, run, wait_until, wg_show
+from packet_too_big import tell
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.addresses import AllowedIPs, Endpoint
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.clock import ClockReading, read_clocks
@@ -80,6 +81,32 @@ def test_an_idle_peer_is_forgotten_and_its_session_recovers_by_itself(gateway: G
     # The client's session is gone at the gateway; it finds out by itself (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT).
     assert client.speaks(30)
     assert wg_show()[client.public_key.text].endpoint.startswith(client.outer + ":")
+
+
+def _is_narrow(there: str) -> bool:
+    return there in run("ip", "-6", "route", "show", "cache")
+
+
+def test_a_narrow_path_is_forgotten_together_with_the_peer_behind_it(device: KernelDevice, run_purge: Purge) -> None:
+    device.configure(listen_port=PORT)
+    ip(
+        "link add lan0 type veth peer name lan1",
+        "addr add 2001:db8::1/64 dev lan0 nodad",
+        *(f"link set {name} up" for name in ("lan0", "lan1", "wg0")),
+    )
+    behind, other = "2001:db8::2", "2001:db8::3"
+    device.apply(
+        Plan(added=[Peer(PublicKey.from_text(made_up.key(1)), endpoint=Endpoint.from_text(f"[{behind}]:1234"))])
+    )
+    for there in (behind, other):
+        tell("2001:db8::1", there, PORT, 1300)
+        wait_until(partial(_is_narrow, there), 10, "the kernel has a route")
+    run_purge()
+
+    assert run_purge(180).ghosts == 1
+
+    assert not _is_narrow(behind)
+    assert _is_narrow(other)
 
 
 def test_a_purge_keeps_a_preshared_key_all_allowed_ips_and_a_keepalive(device: KernelDevice, run_purge: Purge) -> None:

@@ -38,7 +38,7 @@ class Host:
 HOSTS = (
     Host("gateway1", "gateways", 1),
     Host("gateway2", "gateways", 2),
-    Host("client1", "clients", 10),
+    Host("client1", "others", 10),
     Host("registry1", "registries", 5, usual=False),
 )
 USUAL = tuple(host for host in HOSTS if host.usual)

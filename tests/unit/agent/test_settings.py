@@ -16,11 +16,8 @@ from hiding import told_by
 from made_up import key
 from signed import SIGNING, name
 
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent.settings import (
-    Settings,
-    read_credential,
-    tls_context,
-)
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.agent.settings import Settings
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.https import read_credential, tls_context
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.errors import InvalidValue
 
 VERIFY_KEY = SIGNING.verify_key().text
@@ -59,9 +56,9 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     ("change", "field", "problem"),
     [
         ({"url": None}, "url", "is not text"),
-        ({"url": "registry.example"}, "url", "is not the address of a feed"),
-        ({"url": "https://me@registry.example"}, "url", "is not the address of a feed"),
-        ({"url": "https://registry.example:x"}, "url", "is not the address of a feed"),
+        ({"url": "registry.example"}, "url", "is not the address of a registry"),
+        ({"url": "https://me@registry.example"}, "url", "is not the address of a registry"),
+        ({"url": "https://registry.example:x"}, "url", "is not the address of a registry"),
         ({"url": "http://registry.example"}, "url", "would send the credential through a network in the clear"),
         ({"verify_keys": []}, "verify_keys", "are 0 keys"),
         ({"verify_keys": [key(1)] * 3}, "verify_keys", "are 3 keys"),
@@ -110,23 +107,23 @@ def test_plain_http_is_for_this_host(tmp_path: Path) -> None:
 def test_a_credential_is_read_and_never_shown(tmp_path: Path) -> None:
     path = tmp_path / "credential"
     path.write_text(TOKEN + "\n")
-    assert read_credential(path) == TOKEN
+    assert read_credential(path, "gateway") == TOKEN
     for wrong in ("", "lethe_operator_c2VjcmV0", "lethe_gateway_c2V\u00fcjcmV0"):
         path.write_text(wrong)
         with pytest.raises(InvalidValue, match="holds no gateway's credential") as caught:
-            read_credential(path)
+            read_credential(path, "gateway")
         assert "c2V" not in told_by(caught.value)
     with pytest.raises(InvalidValue, match="cannot be read"):
-        read_credential(tmp_path)
+        read_credential(tmp_path, "gateway")
 
 
 def test_whom_it_trusts_is_the_given_authority_or_the_systems(tmp_path: Path) -> None:
-    context = tls_context(Settings.from_mapping(LEAST))
+    context = tls_context(Settings.from_mapping(LEAST).ca_file)
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     path = tmp_path / "ca"
     with pytest.raises(InvalidValue, match="cannot be used: No such file"):
-        tls_context(Settings.from_mapping(LEAST | {"ca_file": str(path)}))
+        tls_context(path)
     path.write_text("nonsense")
     with pytest.raises(InvalidValue, match="cannot be used: is not a certificate"):
-        tls_context(Settings.from_mapping(LEAST | {"ca_file": str(path)}))
+        tls_context(path)

@@ -179,7 +179,7 @@ class TestMachine:
 def test_inventory_has_every_host_in_its_group() -> None:
     listing = inventory(IMAGE, {host.name: 2200 + host.number for host in HOSTS})
     assert listing["gateways"]["hosts"] == ["gateway1", "gateway2"]
-    assert listing["clients"]["hosts"] == ["client1"]
+    assert listing["others"]["hosts"] == ["client1"]
     assert listing["registries"]["hosts"] == ["registry1"]
     client = listing["_meta"]["hostvars"]["client1"]
     assert (client["ansible_port"], client["lab_wan_ipv4"]) == (2210, "10.99.0.10")

@@ -161,6 +161,10 @@ def test_each_module_is_sent_with_all_it_needs(tmp_path: Path) -> None:
     expected = {
         "interface": ({"name": "lo", "state": "absent"}, "is not a WireGuard interface"),
         "interface_info": ({"interface": "lo"}, "is not a WireGuard interface"),
+        "interface_key": (
+            {"interface": "wg/0", "private_key_file": "/nowhere/key", "state": "prepared"},
+            "name: is no name for an interface",
+        ),
         "peers": ({"interface": "wg0", "file": "/nowhere/peers"}, "/nowhere/peers: cannot be read"),
         "peer": ({"interface": "wg0", "public_key": "nonsense"}, "public_key: is not a key"),
         "purge": ({"interface": "wg0", "idle_after": 1}, "idle_after: is 1 s"),

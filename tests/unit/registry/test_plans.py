@@ -21,6 +21,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.positi
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
     credentials,
     history,
+    reach,
     registrations,
     reports,
     schema,
@@ -131,6 +132,7 @@ def test_no_request_looks_at_a_whole_table(
         registry.begin("alice", key(3), key(4))
         registry.confirm("alice", key(4))
         registry.of("alice")
+        registry.store.read(lambda tx: reach.of_key(tx, key(4)))
         registry.delete("alice", key(4))
         registry.register("alice", key(5))
         registry.begin("alice", key(5), key(6))

@@ -53,13 +53,24 @@ def test_numbers_have_bounds(name: str, bounds: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, bad) for name in BOUNDS for bad in ("5", 5.0, True, None, [])]
-    + [(name, bad) for name in ("database", "secrets_file") for bad in (5, None, [], b"x")]
+    + [(name, bad) for name in ("database", "secrets_file", "gateways_file") for bad in (5, None, [], b"x")]
     + [(name, bad) for name in ("ipv4_ranges", "ipv6_ranges", "reserved") for bad in ("10.0.0.0/8", [8], None, {})]
-    + [("preshared_keys", bad) for bad in ("yes", 1, None)],
+    + [("preshared_keys", bad) for bad in ("yes", "Sealed", "", 1, None, ["sealed"])],
 )
 def test_a_value_of_the_wrong_type_is_named(name: str, value: object) -> None:
     with pytest.raises(InvalidValue, match=rf"^{name}: "):
         Settings.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("value", [False, True, "sealed"])
+def test_preshared_keys_are_off_on_or_sealed(value: bool | str) -> None:
+    assert Settings.from_mapping({"preshared_keys": value}).preshared_keys == value
+
+
+@pytest.mark.parametrize("value", ["open", 1])
+def test_what_preshared_keys_can_be_is_said(value: object) -> None:
+    with pytest.raises(InvalidValue, match=r"^preshared_keys: .*; give true, false or sealed$"):
+        Settings.from_mapping({"preshared_keys": value})
 
 
 def test_an_unknown_setting_is_named_and_the_known_ones_listed() -> None:

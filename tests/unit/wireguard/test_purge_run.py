@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,31 @@ def test_a_run_purges_the_idle_and_remembers_the_ghosts(device: MemoryDevice, pa
     figures = purge(device, state_directory=path.parent, now=clock(1180))
     assert (figures.idle, figures.ghosts, figures.waiting_ghosts) == (0, 1, 0)
     assert states(device)[C] == fresh(GHOST)
+
+
+class Travelled(MemoryDevice):
+    """One whose host remembers paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten: list[Set[bytes]] = []
+
+    def forget_paths(self, addresses: Set[bytes]) -> None:
+        self.forgotten.append(addresses)
+
+
+def test_paths_to_purged_peers_are_forgotten_and_no_others(path: Path) -> None:
+    device = Travelled()
+    add(device, IDLE._replace(endpoint=ENDPOINT6), ALIVE._replace(endpoint=ENDPOINT))
+    for name, handshake in ((A, 700), (B, 990)):
+        device.peers[name] = device.peers[name]._replace(handshake=clock(handshake).realtime)
+
+    purge(device, state_directory=path.parent, now=clock(1000), check=True)
+    assert device.forgotten == []
+    purge(device, state_directory=path.parent, now=clock(1000))
+    purge(device, state_directory=path.parent, now=clock(1001))
+
+    assert device.forgotten == [{socket.inet_pton(socket.AF_INET6, "2001:db8::1")}, set()]
 
 
 def test_check_mode_counts_and_changes_nothing(device: MemoryDevice, path: Path) -> None:

@@ -1,17 +1,13 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registry's feed over HTTP, for one gateway: a snapshot, the stream of changes, a report.
-
-Only Python's own library, and no proxy: a stream that lasts for weeks is none of a proxy's business.
-"""
+"""The registry's feed over HTTP, for one gateway: a snapshot, the stream of changes, a report."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
-import re
 import socket
 import ssl
 import threading
@@ -20,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from .. import https
 from ..feed.position import Position
 from ..version import VERSION
 from ..wireguard.errors import LetheError
@@ -28,12 +25,9 @@ HEARTBEAT = 10  # seconds; the feed is never silent for longer
 SILENCE = 3 * HEARTBEAT
 """Seconds without a byte after which a connection is dead, whatever TCP thinks of it."""
 
-_CONNECT = 10  # seconds, for each address of the registry
 _SNAPSHOT = 600  # seconds for all of it
 _LARGEST_SNAPSHOT = 128 << 20  # bytes: 2^20 peers with everything that a record can have are 88 MB
-_LARGEST_PROBLEM = 1 << 16
 _CHUNK = 1 << 16
-_PROBLEM = re.compile(r"urn:lethe:problem:([a-z-]{1,40})")
 
 
 class FeedAway(LetheError):
@@ -56,9 +50,7 @@ class Feed:
 
     def __init__(self, url: str, credential: str, context: ssl.SSLContext | None) -> None:
         """``context``: for https."""
-        parts = urlsplit(url)
-        self._https = parts.scheme == "https"
-        self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path
+        self._url = urlsplit(url)
         self._headers = {"Authorization": f"Bearer {credential}", "User-Agent": f"lethe-agent/{VERSION}"}
         self._context = context
         self._lock = threading.Lock()
@@ -151,7 +143,7 @@ class Feed:
                     if self._interrupted:
                         self._shut_down()
                 connection.sock.settimeout(SILENCE)
-                connection.request(method, self._path + path, headers=self._headers | headers)
+                connection.request(method, self._url.path + path, headers=self._headers | headers)
                 answer = connection.getresponse()
                 _check(answer)
             yield answer
@@ -166,38 +158,25 @@ class Feed:
 
     def _post(self, connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
         with self._failures_told():
-            connection.request("POST", self._path + path, body, self._headers | {"Content-Type": "application/json"})
+            headers = self._headers | {"Content-Type": "application/json"}
+            connection.request("POST", self._url.path + path, body, headers)
             answer = connection.getresponse()
             _check(answer)
-            answer.read(_LARGEST_PROBLEM)
+            answer.read(https.LARGEST_PROBLEM)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._https:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=_CONNECT, context=self._context)
-        return http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT)
+        return https.connection(self._url, self._context)
 
-    @contextlib.contextmanager
-    def _failures_told(self) -> Iterator[None]:
-        try:
-            yield
-        except ssl.SSLCertVerificationError as error:
-            raise FeedRefused(
-                f"what answers at {self._host} is not known to be the registry: {error.verify_message}; name the host "
-                "as its certificate does, and give a certificate that is self-signed as ca_file"
-            ) from None
-        except TimeoutError:
-            raise FeedAway(f"nothing was heard from {self._host} for too long") from None
-        except OSError as error:
-            raise FeedAway(f"{self._host} does not answer: {error.strerror or type(error).__name__}") from None
-        except http.client.HTTPException as error:
-            raise FeedAway(f"the answer of {self._host} broke off: {type(error).__name__}") from None
+    def _failures_told(self) -> contextlib.AbstractContextManager[None]:
+        return https.failures_told(self._url.hostname or "", FeedAway, FeedRefused)
 
 
 def _check(answer: http.client.HTTPResponse) -> None:
     """Raises what is to be thought of an answer that is not the one that was asked for."""
     if answer.status in (200, 204):
         return
-    problem = _problem(answer.read(_LARGEST_PROBLEM))
+    slug = https.problem_in(answer.read(https.LARGEST_PROBLEM))
+    problem = f", {slug}" if slug else ""
     if answer.status == 410:
         raise PositionGone
     if answer.status in (401, 403):
@@ -208,11 +187,3 @@ def _check(answer: http.client.HTTPResponse) -> None:
     if answer.status in (429, 503):
         raise FeedAway(f"the registry is too busy, or its database is away (HTTP {answer.status}{problem})")
     raise FeedAway(f"what answers is no registry's feed (HTTP {answer.status}{problem}); see the setting url")
-
-
-def _problem(body: bytes) -> str:
-    """Which problem the answer says it is. Nothing else of it is shown."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        if match := _PROBLEM.fullmatch(json.loads(body)["type"]):
-            return f", {match[1]}"
-    return ""

@@ -108,12 +108,13 @@ def _add_run_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ..https import read_credential, tls_context
     from . import service
-    from .settings import CREDENTIAL, SETTINGS, Settings, read_credential, tls_context
+    from .settings import CREDENTIAL, SETTINGS, Settings
 
     settings = Settings.from_file(options.settings or SETTINGS)
-    credential = read_credential(options.credential_file or CREDENTIAL)
-    return service.run(settings, credential, tls_context(settings))
+    credential = read_credential(options.credential_file or CREDENTIAL, "gateway")
+    return service.run(settings, credential, tls_context(settings.ca_file))
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, the Lethe contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Backup and restore of the database. The secrets file is not in it: without that a backup opens nothing, and
-with it whoever has both has everything, so keep them apart.
+"""Backup and restore of the database. The secrets file is not in it: without that a backup cannot be restored, and
+tells keys and tunnel addresses, but whose they are to nobody; whoever has both has everything, so keep them apart.
 
 A restore begins a new epoch, in the very transaction (PostgreSQL) or on the copy (SQLite) that becomes the
 database: no gateway can go on from a position in the history that was lost.

@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "work on its database directly, on the host that has it; everything else goes through its HTTP API.",
         epilog=f"Every command reads the settings file (--settings, default {_SETTINGS}): a JSON object. What it "
         'does not name has a default; the server\'s own settings are the object "server" in it. Run these commands '
-        "as the service's user (sudo -u lethe ...), who owns the database and the secrets.",
+        "as the service's user (sudo -u lethe-registry ...), who owns the database and the secrets.",
     )
     actions = registry.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(actions)
@@ -177,7 +177,7 @@ def _add_backup(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _backup,
         "write the database into a file, also while it is served",
         "Write the database into a new file, 0600: SQLite's online backup, or pg_dump for PostgreSQL. The secrets file "
-        "is not in it; without that the backup is of no use, so keep a copy of both, apart from each other.",
+        "is not in it; without that the backup cannot be restored, so keep a copy of both, apart from each other.",
     )
     backup.add_argument("file", type=Path, metavar="FILE")
     restore = _add(

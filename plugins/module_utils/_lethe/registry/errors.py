@@ -66,6 +66,13 @@ class KeyUnknown(Refused):
     detail = "this key is not registered, or expired, or was removed; register a new one"
 
 
+class KeyRemoved(KeyUnknown):
+    """As long as it is remembered: a client then knows that somebody did that, unless the key was old enough."""
+
+    slug, title, status = "key-removed", "The key was removed", 410
+    detail = "this key was removed: it was revoked, deleted or rotated out, or expired; register a new one"
+
+
 class KeyTaken(Refused):
     slug, title, status = "key-taken", "The key cannot be registered", 409
     detail = "this key was in use before; make a new key pair"
@@ -74,6 +81,14 @@ class KeyTaken(Refused):
 class RotationConflict(Refused):
     slug, title, status = "rotation-conflict", "The rotation cannot go on", 409
     detail = "the new key is not the successor of a rotation; begin again"
+
+
+class OneTimeKeyNeeded(Refused):
+    slug, title, status = "one-time-key-needed", "Preshared keys are sealed here", 409
+    detail = (
+        "the preshared keys of this fleet are told sealed only; send a one_time_key. Lethe's client and modules do, "
+        "where the Python library cryptography is at least of version 48"
+    )
 
 
 class RangeFull(Refused):

@@ -31,7 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..wireguard.keys import PresharedKey, PublicKey, generate_preshared_key
 from .allocation import DRAWS, A, AddressPool
-from .errors import DeviceLimitReached, KeyTaken, KeyUnknown, RangeFull, RotationConflict
+from .errors import DeviceLimitReached, KeyRemoved, KeyTaken, KeyUnknown, RangeFull, RotationConflict
 from .schema import accounts, changes, outbox, registrations, resting
 from .settings import DAY
 from .store import ADDED, REMOVED, Transaction
@@ -116,7 +116,8 @@ def begin_rotation(
     ends. The same two keys give the same again, also after the first has left; another successor replaces
     one that was not confirmed. Returns whether the successor is new.
 
-    Raises KeyUnknown, KeyTaken, RangeFull, and RotationConflict if ``successor`` is another key of the account.
+    Raises KeyUnknown (KeyRemoved), KeyTaken, RangeFull, and RotationConflict if ``successor`` is another key of the
+    account.
     """
     # Locked: it might be due, and be removed meanwhile.
     old = tx.connection.execute(_LOCK_BY_KEY, {"public_key": bytes(public_key)}).one_or_none()
@@ -127,7 +128,7 @@ def begin_rotation(
             raise RotationConflict
         return owned, False
     if old is None:
-        raise KeyUnknown
+        raise _missing(tx, public_key)
     present = _own(tx, old, account, KeyUnknown)
     _refuse_removed(tx, successor)
     _remove(tx, tx.connection.execute(select(registrations).where(registrations.c.replaces == bytes(public_key))).all())
@@ -145,11 +146,11 @@ def begin_rotation(
 def confirm_rotation(tx: Transaction, account: bytes, successor: PublicKey) -> tuple[Registration, bool]:
     """The client uses ``successor``: the key that it replaces leaves now. Returns whether one left.
 
-    Raises KeyUnknown.
+    Raises KeyUnknown (KeyRemoved).
     """
     row = _find(tx, successor)
     if row is None:
-        raise KeyUnknown
+        raise _missing(tx, successor)
     owned = _own(tx, row, account, KeyUnknown)
     if owned.replaces is None:
         return owned, False
@@ -157,6 +158,14 @@ def confirm_rotation(tx: Transaction, account: bytes, successor: PublicKey) -> t
     if old is not None:
         _remove(tx, [old])
     return owned._replace(replaces=None), True
+
+
+def own(tx: Transaction, account: bytes, public_key: PublicKey) -> Registration:
+    """A key of the account. Raises KeyUnknown (KeyRemoved)."""
+    row = _find(tx, public_key)
+    if row is None:
+        raise _missing(tx, public_key)
+    return _own(tx, row, account, KeyUnknown)
 
 
 def delete_own(tx: Transaction, account: bytes, public_key: PublicKey) -> bool:
@@ -258,10 +267,19 @@ def _refuse_removed(tx: Transaction, public_key: PublicKey) -> None:
     """A key that left must not come back: its removal may still be on its way to a gateway, and whoever
     revoked it meant it.
     """
+    if _is_remembered(tx, public_key):
+        raise KeyTaken
+
+
+def _missing(tx: Transaction, public_key: PublicKey) -> KeyUnknown:
+    """What to say of a key that is not there."""
+    return KeyRemoved() if _is_remembered(tx, public_key) else KeyUnknown()
+
+
+def _is_remembered(tx: Transaction, public_key: PublicKey) -> bool:
     # In the order in which the sequencer moves a change, or it could slip through between the two looks.
-    for query in (_IS_WAITING, _IS_CHANGED) if tx.has_outbox else (_IS_CHANGED,):
-        if tx.first(query, {"public_key": bytes(public_key)}) is not None:
-            raise KeyTaken
+    queries = (_IS_WAITING, _IS_CHANGED) if tx.has_outbox else (_IS_CHANGED,)
+    return any(tx.first(query, {"public_key": bytes(public_key)}) is not None for query in queries)
 
 
 def _add(tx: Transaction, account: bytes, public_key: PublicKey, replaces: PublicKey | None) -> Registration:

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, TypeVar
 from ..wireguard.errors import InvalidValue
 
 DAY = 86_400  # seconds
+SEALED = "sealed"
+
+_IN_WORDS = {"tuple[str, ...]": "a list of text", "bool | str": f"true, false or {SEALED}"}
 
 S = TypeVar("S")
 L = TypeVar("L", bound="ServerSettings")
@@ -102,11 +105,12 @@ class Settings:
     ipv6_ranges: tuple[str, ...] = ("fd6c:6574:6865::/48",)  # empty: no IPv6 tunnel addresses
     reserved: tuple[str, ...] = ()  # never drawn: the gateways' own addresses
     device_limit: int = 5  # keys of an account, where the account has no limit of its own
-    preshared_keys: bool = False  # give every registration one
+    preshared_keys: bool | str = False  # give every registration one; SEALED: and never tell a client unsealed
     key_days: int = 30  # days after which a key expires, in the course of that day; 0: never
     rotation_grace: int = 3600  # seconds that the old key stays beside the new one, unless confirmed
     address_rest_days: int = 7  # days before a released address can be drawn again
     change_retention: int = DAY  # seconds that changes, and with them tombstones, are kept
+    gateways_file: str = ""  # with the gateways that clients are told of (gateway_file.py); empty: none
     server: ServerSettings = field(default_factory=ServerSettings)
     feed: FeedSettings = field(default_factory=FeedSettings)
 
@@ -114,6 +118,8 @@ class Settings:
         """Raises InvalidValue."""
         if not self.ipv4_ranges and not self.ipv6_ranges:
             raise InvalidValue("ipv4_ranges", "is empty, and ipv6_ranges too", "give at least one range")
+        if self.preshared_keys not in (True, False, SEALED):
+            raise InvalidValue("preshared_keys", "is none of the known values", f"give true, false or {SEALED}")
         for name, least, most in (
             ("device_limit", 1, 1000),
             ("key_days", 0, 365),
@@ -164,11 +170,10 @@ def _checked(cls: type[S], values: Mapping[str, Any]) -> S:
         right = {
             "str": isinstance(value, str),
             "bool": isinstance(value, bool),
+            "bool | str": isinstance(value, (bool, str)),
             "int": isinstance(value, int) and not isinstance(value, bool),
         }.get(expected, isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
         if not right:
-            raise InvalidValue(
-                name, "is of the wrong type", f"give {expected.replace('tuple[str, ...]', 'a list of text')}"
-            )
+            raise InvalidValue(name, "is of the wrong type", f"give {_IN_WORDS.get(expected, expected)}")
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return cls(**given)

@@ -25,12 +25,14 @@ from sqlalchemy import Connection, Engine, Executable, bindparam, create_engine,
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from ..gateways import Gateway
 from ..wireguard.errors import InvalidValue
 from ..wireguard.keys import PublicKey
 from . import direct, schema
 from .allocation import AddressPool
 from .direct import Values
 from .errors import DatabaseUnusable
+from .gateway_file import GatewayFile
 from .settings import DAY, Settings
 from .vault import Vault
 
@@ -67,17 +69,19 @@ class Environment:
     vault: Vault
     ipv4: AddressPool[IPv4Address]
     ipv6: AddressPool[IPv6Address]
+    gateway_file: GatewayFile
     clock: Callable[[], float] = time.time  # seconds since 1970
     randbelow: Callable[[int], int] = secrets.randbelow
 
     @classmethod
     def of(cls, settings: Settings, vault: Vault, **edges: Any) -> Environment:
-        """Raises InvalidValue for ranges that are not usable."""
+        """Raises InvalidValue for ranges, or a list of gateways, that are not usable."""
         return cls(
             settings,
             vault,
             AddressPool(IPv4Address, settings.ipv4_ranges, settings.reserved),
             AddressPool(IPv6Address, settings.ipv6_ranges, settings.reserved),
+            GatewayFile(settings.gateways_file),
             **edges,
         )
 
@@ -97,6 +101,11 @@ class Transaction:
     @property
     def vault(self) -> Vault:
         return self.environment.vault
+
+    @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        """That clients are told of."""
+        return self.environment.gateway_file.gateways()
 
     @property
     def today(self) -> int:

@@ -209,6 +209,13 @@ class Endpoint(bytes):
         return cls(_SOCKADDR_IN.pack(family, network_order, address))
 
     @property
+    def address(self) -> bytes:
+        """4 or 16 bytes, without the port."""
+        layout = _SOCKADDR_IN if len(self) == _SOCKADDR_IN.size else _SOCKADDR_IN6
+        address: bytes = layout.unpack(self)[2 if layout is _SOCKADDR_IN else 3]
+        return address
+
+    @property
     def text(self) -> str:
         (family,) = struct.unpack_from("=H", self)
         if family == socket.AF_INET6:

@@ -9,13 +9,13 @@ The in-memory one is in memory_device.py; both pass the same contract tests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from . import dumps, messages
+from . import dumps, messages, paths
 from .bulk import collection_paused
 from .errors import DumpInterrupted, KernelRefused
 from .keys import PrivateKey
@@ -72,6 +72,14 @@ class Device(Protocol):
     def reinstate(self, peers: Sequence[Peer]) -> float:
         """Delete and reinstate peers: each keeps what is given here and loses all else. Returns the longest
         time, in seconds, for which the interface was locked.
+        """
+
+    def forget_paths(self, addresses: Set[bytes]) -> None:
+        """Remove what the host keeps of the paths to addresses (4 or 16 bytes each) at which no peer is any more."""
+
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        """Have this key, and this peer alone and made anew, with one message: there is no moment at which a peer sees a
+        key that is not meant for it. Sessions end; what is sent from then on waits for a new one.
         """
 
     def flush(self) -> None:
@@ -151,6 +159,15 @@ class KernelDevice:
             raise KernelRefused(
                 "reinstate peers that it has deleted", refusal.errno, "push the peers again (site.yml): some are gone"
             ) from None
+
+    def forget_paths(self, addresses: Set[bytes]) -> None:
+        paths.forget_paths(addresses)
+
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        (piece,) = messages.encode_peer(peer)
+        with WireGuardSocket(self.name) as kernel:
+            # The kernel removes the peers, takes the key and adds the peer, in this order (wg_set_device()).
+            kernel.set("change its key", private_key=private_key, replace_peers=True, peers=piece)
 
     def flush(self) -> None:
         with WireGuardSocket(self.name) as kernel:

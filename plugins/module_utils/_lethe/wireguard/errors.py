@@ -70,6 +70,14 @@ class KernelRefused(LetheError):
         self.errno = error
 
 
+class RouteTaken(LetheError):
+    def __init__(self, name: str, network: str) -> None:
+        super().__init__(
+            f"{network} should go through {name}, and has a route through another interface, which was left alone; "
+            f"see: ip route show {network}. Remove that route, or the network from the allowed IPs"
+        )
+
+
 class DumpInterrupted(LetheError):
     def __init__(self, name: str, attempts: int) -> None:
         super().__init__(

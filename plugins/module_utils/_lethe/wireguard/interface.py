@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from .device import KernelDevice
@@ -26,6 +26,7 @@ from .errors import (
     MissingLibrary,
     NotWireGuard,
     PermissionMissing,
+    RouteTaken,
 )
 from .keys import PrivateKey, PublicKey
 from .links import Address, Link, read_link
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _NAME_LENGTH = 15  # IFNAMSIZ - 1, linux/if.h
 _NOT_IN_NAMES = "/:%"
 _SMALLEST_MTU = 1280  # RFC 8200, section 5: below it the kernel switches IPv6 off
+_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: say which route it is, not how it ends; linux/rtnetlink.h
+_MAIN = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
 _LARGEST_MTU = 65456  # MAX_MTU less headers, wg_setup() in drivers/net/wireguard/device.c
 
 
@@ -167,6 +170,65 @@ def ensure_interface(options: InterfaceOptions, *, check: bool = False) -> Inter
     return InterfaceChange(before, read_interface(options.name), steps)
 
 
+def exchange_addresses(name: str, wanted: tuple[Address, ...], between: Callable[[], None]) -> None:
+    """Add the addresses that are missing, do what is to be done when both are there, and remove the others at once:
+    what is sent in between may have the wrong one.
+    """
+    with _links(name) as links:
+        index = _index(name)
+        before = _addresses(name)
+        _add_addresses(links, index, [address for address in wanted if address not in before])
+        between()
+        for address in before:
+            if address not in wanted:
+                links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        _set_addresses(links, name, wanted)
+
+
+def ensure_routes(name: str, networks: Sequence[str]) -> None:
+    """Make each network's packets go through the interface. Raises RouteTaken at the first one that already goes
+    through another: other routes are left alone.
+    """
+    with _links(name) as links:
+        index = _index(name)
+        for network in networks:
+            if not _add_route(links, index, network):
+                raise RouteTaken(name, network)
+
+
+def leads_to(name: str, address: str, networks: Sequence[str]) -> bool:
+    """Whether packets to an address would go through the interface, once it has routes to these networks. They would
+    not where a more specific route leads past it.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    target = ip_address(address)
+    prefixes = [network.prefixlen for network in map(ip_network, networks) if target in network]
+    if not prefixes:
+        return False
+    link = read_link(name)
+    with _links(name) as links:
+        try:
+            (route,) = links.route("get", dst=address, flags=_FIB_MATCH)
+        except NetlinkError:
+            return False  # there is no way yet, and so none to compare with
+    if link is not None and route.get_attr("RTA_OIF") == link.index:
+        return True
+    return route.get_attr("RTA_TABLE") == _MAIN and int(route["dst_len"]) <= max(prefixes)
+
+
+def carries_ipv6(name: str) -> bool:
+    """Whether the kernel takes IPv6 addresses on the interface. Asked over netlink: the client's service sees no
+    /proc/sys.
+    """
+    with _links(name) as links:
+        (link,) = links.link("get", index=_index(name))
+    # Without IPv6 in the kernel, or with too small an MTU, there are no such settings.
+    families = link.get_attr("IFLA_AF_SPEC")
+    settings = None if families is None else families.get_attr("AF_INET6")
+    return settings is not None and not settings.get_attr("IFLA_INET6_CONF")["disable_ipv6"]
+
+
 def remove_interface(name: str, *, check: bool = False) -> InterfaceChange:
     """Make there be no such interface. Its peers go first: deleting a full one takes 18 ms for each."""
     before = read_interface(check_name(name))
@@ -227,10 +289,32 @@ def _set_addresses(links: IPRoute, name: str, wanted: tuple[Address, ...]) -> No
             links.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
     # Read again: with the first IPv4 address of a network the kernel drops the others in it.
     left = _addresses(name)
-    for address in wanted:
-        if address not in left:
-            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
+    _add_addresses(links, index, [address for address in wanted if address not in left])
+
+
+def _add_addresses(links: IPRoute, index: int, addresses: Iterable[Address]) -> None:
+    for address in addresses:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        links.addr("add", index=index, family=family, address=str(address.ip), prefixlen=address.network.prefixlen)
+
+
+def _add_route(links: IPRoute, index: int, network: str) -> bool:
+    """Whether it goes through the interface now: it does not if there is another route of the same metric."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        links.route("add", dst=network, oif=index)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+    else:
+        return True
+    wanted = ip_network(network)
+    family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
+    return any(
+        (route.get_attr("RTA_DST"), route["dst_len"]) == (str(wanted.network_address), wanted.prefixlen)
+        for route in links.get_routes(family=family, table=_MAIN, oif=index)
+    )
 
 
 def _new(name: str) -> InterfaceState:

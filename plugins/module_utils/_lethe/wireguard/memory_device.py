@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -104,6 +104,15 @@ class MemoryDevice:
                 self._remove(peer.public_key)
                 self._put(peer)
         return 0.0
+
+    def forget_paths(self, addresses: Set[bytes]) -> None:
+        """Nothing is ever sent, so there are none."""
+
+    def become(self, private_key: PrivateKey, peer: Peer) -> None:
+        with self._lock:
+            self.flush()
+            self.configure(private_key=private_key)
+            self._put(peer)
 
     def flush(self) -> None:
         with self._lock:

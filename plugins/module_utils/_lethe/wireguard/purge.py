@@ -145,6 +145,7 @@ class Selection(NamedTuple):
     """What one look at the peers has decided."""
 
     peers: list[Peer]  # to delete and reinstate, as they should be afterwards
+    addresses: frozenset[bytes]  # at which they were, 4 or 16 bytes each
     memory: Memory
     figures: Figures
 
@@ -168,6 +169,7 @@ def select(
     segments = _segments(memory, now)
     sightings: dict[str, int] = {}
     purge: list[Peer] = []
+    addresses: set[bytes] = set()
     peers = idle = ghosts = waiting = 0
     oldest = -1  # ns
     for state in states:
@@ -193,6 +195,8 @@ def select(
             oldest = max(oldest, age)
             continue
         purge.append(Peer(*state[:4]))
+        if state.endpoint is not None:
+            addresses.add(state.endpoint.address)
         if handshake:
             idle += 1
         else:
@@ -201,7 +205,8 @@ def select(
     # A segment that ended longer ago than the limit has just been looked at for the last time: all its
     # handshakes were due.
     recent = tuple(s for s in segments if s.end is None or now.boottime - s.end <= limit)
-    return Selection(purge, Memory(memory.salt, now.boottime, recent, sightings, figures), figures)
+    left = Memory(memory.salt, now.boottime, recent, sightings, figures)
+    return Selection(purge, frozenset(addresses), left, figures)
 
 
 def _segments(memory: Memory, now: ClockReading) -> tuple[Segment, ...]:

@@ -62,6 +62,7 @@ def purge(
         )
         if not check:
             _write_memory(path, dataclasses.replace(selection.memory, figures=figures))
+            device.forget_paths(selection.addresses)
     return figures
 
 

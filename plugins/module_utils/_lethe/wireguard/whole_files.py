@@ -40,3 +40,9 @@ def write_whole(
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what ``write_whole`` has left of a file if the process was killed within it. Raises OSError."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)

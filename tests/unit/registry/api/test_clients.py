@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import key
@@ -83,6 +86,60 @@ def test_a_deleted_key_is_gone_and_deleting_it_again_is_no_error(site: Site) -> 
     assert slug(client.ask("/v1/registrations", public_key=key(1))) == "key-taken"
 
 
+def test_a_removed_key_is_told_from_one_that_never_was(site: Site) -> None:
+    client = site.client()
+    client.ask("/v1/registrations", public_key=key(1))
+    client.ask("/v1/registrations/rotate", public_key=key(1), successor=key(2))
+    client.ask("/v1/registrations/delete", public_key=key(1))
+
+    for path in ("confirm", "applied"):
+        refused = client.ask(f"/v1/registrations/{path}", public_key=key(2))
+        assert (refused.status_code, slug(refused)) == (410, "key-removed")
+        assert slug(client.ask(f"/v1/registrations/{path}", public_key=key(3))) == "key-unknown"
+    refused = client.ask("/v1/registrations/rotate", public_key=key(1), successor=key(3))
+    assert (refused.status_code, slug(refused)) == (410, "key-removed")
+
+
+def written(directory: Path, *gateways: dict[str, Any]) -> str:
+    path = directory / "gateways.json"
+    path.write_text(json.dumps({"gateways": gateways}))
+    return str(path)
+
+
+def test_clients_are_told_of_the_gateways(serve: Serve, tmp_path: Path) -> None:
+    listed = [
+        {
+            "name": "gateway1",
+            "public_key": key(100),
+            "endpoint": "gateway1.example:51820",
+            "addresses": ["10.64.0.1/10", "fd00::1/48"],
+        },
+        {
+            "name": "gateway2",
+            "public_key": key(101),
+            "endpoint": "[2001:db8::2]:443",
+            "addresses": [],
+            "next_public_key": key(102),
+        },
+    ]
+    site = serve(gateways_file=written(tmp_path, *({**each, "interface": "wg5"} for each in listed)))
+    assert site.client().get("/v1/account/gateways").json() == {"gateways": listed}
+    for other in (site.operator(), site.gateway()):
+        assert slug(other.get("/v1/account/gateways")) == "not-allowed"
+
+
+def test_a_client_learns_where_its_own_key_is_and_nothing_of_others(serve: Serve, tmp_path: Path) -> None:
+    gateway = {"name": "gateway1", "public_key": key(100), "endpoint": "192.0.2.1:51820"}
+    site = serve(gateways_file=written(tmp_path, gateway))
+    alice, bob = site.client("alice"), site.client("bobby")
+    alice.ask("/v1/registrations", public_key=key(1))
+
+    state = {"name": "gateway1", "public_key": key(100), "state": "away"}
+    told = alice.ask("/v1/registrations/applied", public_key=key(1))
+    assert told.json() == {"applied": False, "gateways": [state]}
+    assert slug(bob.ask("/v1/registrations/applied", public_key=key(1))) == "key-unknown"
+
+
 def test_the_device_limit_is_a_conflict(serve: Serve) -> None:
     client = serve(device_limit=1).client()
     client.ask("/v1/registrations", public_key=key(1))
@@ -112,6 +169,8 @@ def test_the_client_of_a_stopped_account_is_told(site: Site, state: str) -> None
         client.ask("/v1/registrations", public_key=key(1)),
         client.ask("/v1/registrations/rotate", public_key=key(1), successor=key(2)),
         client.ask("/v1/registrations/confirm", public_key=key(1)),
+        client.ask("/v1/registrations/applied", public_key=key(1)),
+        client.get("/v1/account/gateways"),
         client.ask("/v1/registrations/delete", public_key=key(1)),
     ):
         assert (refused.status_code, slug(refused)) == (403, f"account-{state}")

@@ -24,9 +24,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ...gateways import Gateway
+from ...sealing import ONE_TIME_KEY_BYTES, SealingKey
 from ...wireguard.errors import InvalidValue
 from ...wireguard.keys import PublicKey
-from .. import accounts, credentials, registrations, reports
+from .. import accounts, credentials, reach, registrations, reports
 from ..history import Position
 
 _DAY_ZERO = datetime.date(1970, 1, 1)
@@ -39,6 +41,15 @@ _KEY_SCHEMA = {
     "maxLength": 44,
     "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
     "description": "A WireGuard public key: 32 bytes in base64.",
+}
+_ONE_TIME_KEY_SCHEMA = {
+    "type": "string",
+    "minLength": 1624,
+    "maxLength": 1624,
+    "pattern": "^[A-Za-z0-9+/]{1621}[AQgw]==$",
+    "description": f"{ONE_TIME_KEY_BYTES} bytes in base64: a public key of ML-KEM-768, then one of X25519, made for "
+    "this request. The preshared key is sealed to it (HPKE, RFC 9180: base mode, KEM 0x647A, KDF 0x0001, AEAD 0x0003, "
+    "without associated data; `info` is `lethe preshared key 1`, a zero byte, and the 32 bytes of the WireGuard key).",
 }
 
 
@@ -60,6 +71,9 @@ Key = Annotated[
     PlainValidator(_validated(PublicKey.from_text)),
     PlainSerializer(lambda key: key.text, return_type=str),
     WithJsonSchema(_KEY_SCHEMA),
+]
+OneTimeKey = Annotated[
+    SealingKey, PlainValidator(_validated(SealingKey.from_text)), WithJsonSchema(_ONE_TIME_KEY_SCHEMA)
 ]
 AccountId = Annotated[
     StrictStr,
@@ -98,7 +112,11 @@ class KeyBody(Body):
     public_key: Key
 
 
-class RotationBody(KeyBody):
+class SealableBody(KeyBody):
+    one_time_key: OneTimeKey | None = None
+
+
+class RotationBody(SealableBody):
     successor: Key
 
 
@@ -129,6 +147,9 @@ class RegistrationAnswer(BaseModel):
     public_key: Key
     allowed_ips: list[str] = Field(description="The tunnel addresses, like `10.1.2.3/32`.")
     preshared_key: str | None = Field(default=None, description="Base64; only where the fleet has preshared keys.")
+    sealed_preshared_key: str | None = Field(
+        default=None, description="The same, sealed to the request's `one_time_key`, instead of `preshared_key`."
+    )
     expires_on: datetime.date | None = Field(
         default=None, description="The day (UTC) in the course of which the key expires."
     )
@@ -136,18 +157,23 @@ class RegistrationAnswer(BaseModel):
     replaces: Key | None = Field(default=None, description="The key that this one rotates out, until that is gone.")
 
     @classmethod
-    def of(cls, registration: registrations.Registration, now: int) -> dict[str, Any]:
-        """``now``: seconds since 1970."""
-        preshared_key, expires_day, leaves_at = (
-            registration.preshared_key,
-            registration.expires_day,
-            registration.leaves_at,
-        )
+    def of(
+        cls, registration: registrations.Registration, now: int, one_time_key: SealingKey | None = None
+    ) -> dict[str, Any]:
+        """``now``: seconds since 1970. ``one_time_key``: what to seal the preshared key to."""
+        public_key, preshared_key = registration.public_key, registration.preshared_key
+        expires_day, leaves_at = registration.expires_day, registration.leaves_at
         replaces = registration.replaces
+        if preshared_key is None:
+            told = {}
+        elif one_time_key is None:
+            told = {"preshared_key": preshared_key.text}
+        else:
+            told = {"sealed_preshared_key": one_time_key.seal(preshared_key, public_key)}
         return {
-            "public_key": registration.public_key.text,
+            "public_key": public_key.text,
             "allowed_ips": registration.addresses,
-            "preshared_key": None if preshared_key is None else preshared_key.text,
+            **told,
             "expires_on": None if expires_day is None else _DAY_ZERO + datetime.timedelta(days=expires_day),
             "leaves_in": None if leaves_at is None else max(0, leaves_at - now),
             "replaces": None if replaces is None else replaces.text,
@@ -160,6 +186,47 @@ class ChangedRegistrationAnswer(RegistrationAnswer, Changed):
 
 class RegistrationsAnswer(BaseModel):
     registrations: list[RegistrationAnswer]
+
+
+class EndpointAnswer(BaseModel):
+    """A gateway, as a client needs to know it."""
+
+    name: str
+    public_key: Key
+    endpoint: str = Field(description="Host and port, like `gateway.example:51820` or `[2001:db8::1]:51820`.")
+    addresses: list[str] = Field(description="Its own addresses in the tunnel, like `10.64.0.1/10`.")
+    next_public_key: Key | None = Field(
+        default=None,
+        description="The key that it is going to have, while a change of it is under way. A client whose gateway "
+        "ceases to answer tries this one.",
+    )
+
+
+class EndpointsAnswer(BaseModel):
+    gateways: list[EndpointAnswer]
+
+    @classmethod
+    def of(cls, gateways: Iterable[Gateway]) -> EndpointsAnswer:
+        return cls.model_validate({"gateways": [gateway.as_json() for gateway in gateways]})
+
+
+class ReachAnswer(BaseModel):
+    name: str
+    public_key: Key = Field(description="The gateway's.")
+    state: Literal["applied", "pending", "away"] = Field(
+        description="`applied`: it has the key; `pending`: it is connected to the registry, and lacks it; `away`: "
+        "it has not reported lately, or never does."
+    )
+
+
+class AppliedAnswer(BaseModel):
+    applied: bool = Field(description="Whether a gateway has the key, and none that is connected lacks it.")
+    gateways: list[ReachAnswer]
+
+    @classmethod
+    def of(cls, reached: list[reach.Reach]) -> AppliedAnswer:
+        found = [{"name": each.name, "public_key": each.public_key.text, "state": state} for each, state in reached]
+        return cls.model_validate({"applied": reach.is_everywhere(reached), "gateways": found})
 
 
 class TokenAnswer(BaseModel):
