@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 ROLES = Path(__file__).parents[2] / "roles"
+PLAYBOOKS = sorted((ROLES.parent / "playbooks").glob("*.yml"))
+HARMLESS = "not ansible_check_mode"
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 
 
@@ -52,3 +54,20 @@ def test_defaults_and_argument_specs_agree_in_values(role: str) -> None:
 @pytest.mark.parametrize("role", NAMES)
 def test_every_option_has_a_type_and_a_description(role: str) -> None:
     assert [name for name, option in options(role).items() if not {"type", "description"} <= option.keys()] == []
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
+def test_no_role_is_imported_under_a_condition(playbook: Path) -> None:
+    """Its handlers would be under that condition as well, also where other tasks notify them. In check mode they do
+    nothing anyway.
+    """
+    tasks = [
+        task
+        for play in yaml.safe_load(playbook.read_text())
+        for part in ("pre_tasks", "tasks", "post_tasks")
+        for task in play.get(part, [])
+    ]
+    imported = [task for task in tasks if "ansible.builtin.import_role" in task]
+    conditional = [task["name"] for task in imported if task.get("when", HARMLESS) != HARMLESS]
+
+    assert conditional == []
