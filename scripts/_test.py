@@ -24,7 +24,7 @@ LANES = (
         Job("kernel", ["scripts/test-kernel"], 2400),
         Job("clients", ["scripts/test-fleet", "clients"], 3600),
     ),
-    (Job("fleet", ["scripts/test-fleet"], 4800),),
+    (Job("fleet", ["scripts/test-fleet"], 5200),),
 )
 LAYERS = tuple(job.name for lane in LANES for job in lane)
 TAIL = 60
