@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .wireguard.errors import InvalidValue
 
+T = TypeVar("T")
 
-def read_object(path: Path, whose: str) -> dict[str, Any]:
-    """The one object in a file. ``whose`` settings it should hold, for people. Raises InvalidValue."""
+
+def read_settings(path: Path, whose: str, from_mapping: Callable[[Mapping[str, Any]], T]) -> T:
+    """The settings in a file; ``whose``, for people. Raises InvalidValue, which names the file and the field."""
+    values = _read_object(path, whose)
+    try:
+        return from_mapping(values)
+    except InvalidValue as error:
+        raise error.inside(f"{path}") from None
+
+
+def _read_object(path: Path, whose: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except OSError as error:

@@ -54,11 +54,7 @@ class Settings:
     @classmethod
     def from_file(cls, path: Path) -> Settings:
         """Raises InvalidValue, which names the file and the field."""
-        values = fields.read_object(path, "client")
-        try:
-            return cls.from_mapping(values)
-        except InvalidValue as error:
-            raise error.inside(f"{path}") from None
+        return fields.read_settings(path, "client", cls.from_mapping)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
