@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tarfile
 import typing as t
-import venv
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +46,19 @@ def readable_by_all() -> t.Iterator[None]:
         yield
     finally:
         os.umask(previous)
+
+
+def run(command: list[str]) -> None:
+    """Runs what a new release consists of.
+
+    @raise ReleaseError: it fails
+    """
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        detail = (result.stderr or result.stdout).strip()
+        raise ReleaseError(
+            f"the new release does not run on this host, the one in use was left alone: {' '.join(command)}: {detail}"
+        )
 
 
 def replace_link(link: Path, target: str) -> bool:
@@ -113,7 +125,8 @@ class Releases:
         compileall.compile_dir(lib, quiet=2)  # only what the controller's Python could not compile for this one
 
         environment = release / "venv"
-        venv.EnvBuilder(symlinks=True, with_pip=False).create(environment)
+        # Not in this process: whoever started it may have renamed it (Mitogen does), and venv goes by that name.
+        run([sys.executable, "-m", "venv", "--symlinks", "--without-pip", str(environment)])
         (site_packages,) = environment.glob("lib/python3.*/site-packages")
         (site_packages / "lethe.pth").write_text(f"{lib}\n")
 
@@ -121,20 +134,10 @@ class Releases:
         launcher.parent.mkdir()
         launcher.write_text(LAUNCHER.format(python=environment / "bin" / "python"))
         launcher.chmod(0o755)
-        self.try_out(launcher)
+        run([str(launcher), "--version"])
 
         os.sync()  # a release that is called complete is so after a power cut, too
         (release / "complete").touch()
-
-    @staticmethod
-    def try_out(launcher: Path) -> None:
-        result = subprocess.run([str(launcher), "--version"], capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            detail = (result.stderr or result.stdout).strip()
-            raise ReleaseError(
-                f"the new release does not run on this host, the one in use was left alone: {launcher} --version:"
-                f" {detail}"
-            )
 
     def use(self, digest: str) -> bool:
         """Switches to a release. Returns whether that changed anything."""

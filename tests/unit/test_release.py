@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tarfile
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_a_release_is_unpacked_tried_out_and_used(releases: Releases, tmp_path: 
 
     assert result == {"changed": True, "before": None, "in_use": "aaaa", "removed": []}
     assert releases.command.resolve() == releases.path("aaaa") / "bin/lethe"
+
+
+def test_it_is_installed_by_a_process_that_has_another_name(
+    releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Mitogen's have, by which Python's venv would look for the interpreter."""
+    monkeypatch.setattr(sys, "_base_executable", f"{sys.executable}(mitogen:root@controller:1)")
+
+    assert install(releases, "aaaa", *archive_of(tmp_path, WORKS), keep=2)["in_use"] == "aaaa"
 
 
 def test_installing_again_changes_nothing_and_needs_no_archive(releases: Releases, tmp_path: Path) -> None:
