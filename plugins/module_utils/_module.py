@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from site import addsitedir
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -103,13 +104,17 @@ def interface_values(state: InterfaceState) -> dict[str, Any]:
 
 
 def _use_runtime(module: AnsibleModule, libraries: Sequence[str]) -> None:
-    """Start again under the runtime's interpreter, whose libraries are the tested versions, if it is there;
-    otherwise make do with the host's own. Done before anything is changed: starting again forgets what was.
+    """Use the runtime's libraries, which are the tested versions, if it is there; otherwise make do with the
+    host's own. Where the runtime has another interpreter, the module starts again under that. Done before
+    anything is changed: starting again forgets what was.
 
     Only for modules with small arguments: Ansible writes them into a pipe that nobody reads yet, and beyond
     64 KiB would wait for ever.
     """
-    _start_again(RUNTIME)
+    if _has_this_interpreter(RUNTIME):
+        _import_from(RUNTIME)
+    else:
+        _start_again(RUNTIME)
     for library in libraries:
         if find_spec(_IMPORT_NAMES[library]) is None:
             _fail_without(module, library)
@@ -126,6 +131,18 @@ def _use_runtime_that_opens(module: AnsibleModule) -> NoReturn:
         "easiest is to delegate the task to the registry's host: it has the library, and this module then uses it.",
         invocation=_invocation(module),
     )
+
+
+def _has_this_interpreter(runtime: Path) -> bool:
+    python = runtime / "bin/python"
+    return python.exists() and python.resolve() == Path(sys.executable).resolve()
+
+
+def _import_from(runtime: Path) -> None:
+    own = [*sys.path]
+    for site_packages in runtime.resolve().glob("lib/python3.*/site-packages"):
+        addsitedir(str(site_packages))
+    sys.path[:] = [*(path for path in sys.path if path not in own), *own]
 
 
 def _start_again(runtime: Path) -> None:

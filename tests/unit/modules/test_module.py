@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import ansible
+import nacl
 import pytest
 from made_up import peer
 
@@ -50,7 +51,19 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "venv"
 
 
-def test_a_module_that_needs_a_library_runs_under_the_runtime(run: RunModule, runtime: Path, tmp_path: Path) -> None:
+def test_a_module_that_needs_a_library_takes_the_runtimes(
+    run: RunModule, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (runtime / "bin/python").unlink()
+    (runtime / "bin/python").symlink_to(sys.executable)
+    (runtime / "lib/python3.11/site-packages").mkdir(parents=True)
+
+    assert run("keypair", path=str(tmp_path / "key")).changed
+    assert sys.path[0] == str(runtime / "lib/python3.11/site-packages")
+
+
+def test_it_starts_again_under_a_runtime_of_another_interpreter(run: RunModule, runtime: Path, tmp_path: Path) -> None:
     with pytest.raises(Respawned, match=f"{runtime}/bin/python"):
         run("keypair", path=str(tmp_path / "key"))
     assert not (tmp_path / "key").exists()
@@ -122,9 +135,16 @@ def test_errors_become_a_failure_with_the_next_step(
     assert "exception" not in outcome.result
 
 
-def test_the_runtime_really_takes_over(tmp_path: Path) -> None:
-    """The host's Python has no library, the runtime's has; as on a gateway, without the network in between."""
+@pytest.mark.parametrize("links", ["--symlinks", "--copies"])
+def test_the_runtime_really_takes_over(tmp_path: Path, links: str) -> None:
+    """The host's Python has no library, the runtime's has; as on a gateway, without the network in between. A copy of
+    the interpreter is another one.
+    """
     bare = Path(sys.base_prefix) / "bin/python3"
+    runtime = tmp_path / "runtime"
+    subprocess.run([bare, "-m", "venv", links, "--without-pip", runtime], check=True)
+    (site_packages,) = runtime.glob("lib/python3.*/site-packages")
+    (site_packages / "lethe.pth").write_text(f"{Path(nacl.__file__).parents[1]}\n")
     (tmp_path / "modlib").mkdir()
     (tmp_path / "modlib/ansible").symlink_to(Path(ansible.__file__).parent)
     collections = CHECKOUT / ".ansible/collections/ansible_collections"
@@ -144,7 +164,7 @@ _loader.run_module(json_params=options.encode(), profile="legacy", modlib_path=m
     options = json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(tmp_path / "key")}})
 
     process = subprocess.run(
-        [bare, "-I", "-S", "-c", start, tmp_path / "modlib", sys.prefix, options],
+        [bare, "-I", "-S", "-c", start, tmp_path / "modlib", runtime, options],
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
