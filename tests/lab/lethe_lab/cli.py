@@ -15,6 +15,7 @@ import termios
 import time
 import tty
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .errors import LabError
@@ -34,6 +35,7 @@ SYNOPSIS
     tests/lab/lab ssh NAME [COMMAND...]
     tests/lab/lab console NAME
     tests/lab/lab reset NAME
+    tests/lab/lab memory NAME FILE
 
 DESCRIPTION
     Virtual machines run Debian 12 under QEMU: gateway1, gateway2, client1, and registry1 where it is asked for. Each
@@ -53,6 +55,7 @@ COMMANDS
     console     The machine's serial console, with a root shell; ends with Ctrl-]. Works when SSH does not.
                 Without a terminal: print what the console has shown since the machine started.
     reset       Press the reset button and wait for the machine to come back.
+    memory      Write the machine's physical memory to a file, as somebody who has the host could.
     status      One line per machine. Exit status 0: the usual ones run, and those that were asked for; 3: not all.
     inventory   Print an Ansible inventory (inventories/lab/ uses it).
     clean       down, then delete the image, the kernels and the saved states (.cache/lab).
@@ -113,9 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name)
     listing = commands.add_parser("inventory")
     listing.add_argument("--list", action="store_true", help="for Ansible; changes nothing")
-    for name in ("ssh", "console", "reset"):
+    for name in ("ssh", "console", "reset", "memory"):
         commands.add_parser(name).add_argument("host", metavar="NAME", type=_host)
     commands.choices["ssh"].add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    commands.choices["memory"].add_argument("file", metavar="FILE", type=Path)
     return parser
 
 
@@ -130,6 +134,8 @@ def _run(options: argparse.Namespace, fleet: Fleet, settings: Settings) -> int:
             shutil.rmtree(settings.cache, ignore_errors=True)
         case "reset":
             fleet.reset(options.host)
+        case "memory":
+            fleet.save_memory(options.host, options.file)
         case "status":
             return _print_status(fleet)
         case "inventory":
