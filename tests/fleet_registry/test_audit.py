@@ -145,7 +145,10 @@ def leaks(host: Host, client: Client) -> dict[str, Leak]:
             )
             for check, unit in DAEMONS.items()
         },
-        "purge-timer": Leak(f"systemctl disable --now lethe-purge@{INTERFACE}.timer"),
+        # A run that has begun would still end.
+        "purge-timer": Leak(
+            f"unit=lethe-purge@{INTERFACE}; systemctl disable --now $unit.timer; systemctl stop $unit.service"
+        ),
         "purge-late": Leak(f"rm /run/lethe/purge/{INTERFACE}.json"),
         # An address without a handshake; nobody has seen since when.
         "ghosts": Leak(f"wg set {INTERFACE} peer {GONE_KEY} endpoint {GONE_AT}:{PORT}"),
