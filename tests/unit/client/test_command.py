@@ -177,6 +177,19 @@ def test_a_rotation_that_cannot_be_is_told(running: Running, site: Site, capsys:
     assert "the account is suspended" in capsys.readouterr().out
 
 
+def test_a_key_that_was_revoked_meanwhile_is_told_at_once_and_replaced_when_asked_again(
+    running: Running, client: Client, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (before,) = site.registry.of("alice")
+    site.registry.revoke(before)
+    assert asked(running, "rotate", "--timeout", "60") == 1
+    said = capsys.readouterr().err
+    assert "the key was not changed: stopped" in said
+    assert "For a new one: lethe client rotate" in said
+    assert asked(running, "rotate", "--timeout", "60") == 0
+    assert [before] != site.registry.of("alice")
+
+
 def test_a_connection_is_waited_for(
     running: Running, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
