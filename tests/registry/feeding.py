@@ -283,7 +283,7 @@ def fed(
             yield site
         finally:
             site.in_loop(service.hub.close)
-            server.should_exit = True
+            site.in_loop(server.stop)
             thread.join()
             site.close()
     assert_silent(site.log.getvalue(), site.named)

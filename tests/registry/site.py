@@ -157,14 +157,15 @@ def served(
     service = Service.over(registry.store)
     http = HttpServer(observed(application(service), service.metrics), listening, made.server, tls)
     site = Site(registry, f"{'https' if tls else 'http'}://localhost:{port}", service, http, verify)
-    thread = threading.Thread(target=_run, args=(http,), name="site")
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=_run, args=(http, loop), name="site")
     with logged(site.log), closing(registry), leading(registry), closing(service), closing(listening):
         thread.start()
         try:
             yield site
         finally:
             site.close()
-            http.should_exit = True
+            loop.call_soon_threadsafe(http.stop)
             thread.join()
     assert_silent(site.log.getvalue(), site.named)
 
@@ -175,8 +176,7 @@ def assert_silent(log: str, named: set[str]) -> None:
     assert not found, "a log names somebody:\n" + "\n".join(found)
 
 
-def _run(server: HttpServer) -> None:
-    loop = uvloop.new_event_loop()
+def _run(server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(logs.on_loop_exception)
     try:

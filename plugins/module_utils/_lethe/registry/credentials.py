@@ -23,6 +23,9 @@ CLIENT, OPERATOR, GATEWAY = "client", "operator", "gateway"
 KINDS = (CLIENT, OPERATOR, GATEWAY)
 _LABEL_LENGTH = 64  # characters
 _BY_HASH = select(credentials).where(credentials.c.credential == bindparam("credential"))
+_OF_GATEWAYS = select(credentials.c.credential).where(
+    credentials.c.label.is_not(None), credentials.c.kind == bindparam("kind")
+)
 
 
 class Credential(NamedTuple):
@@ -73,8 +76,7 @@ def labels(tx: Transaction) -> list[tuple[str, str]]:
 
 def of_gateways(tx: Transaction) -> set[bytes]:
     """The gateways' credentials, as the keyed hashes that are stored."""
-    query = select(credentials.c.credential).where(credentials.c.label.is_not(None), credentials.c.kind == GATEWAY)
-    return set(tx.connection.execute(query).scalars())
+    return {row.credential for row in tx.rows(_OF_GATEWAYS, {"kind": GATEWAY})}
 
 
 def authenticate(tx: Transaction, token: str) -> Credential:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TextIO
 
@@ -38,6 +38,7 @@ from .vault import Vault
 _KEEP_ALIVE = 75  # seconds; longer than the 60 of the usual proxies, so that they close first
 _GRACE = 30  # seconds that requests in hand have to finish
 _BACKLOG = 2048
+_TICK = 1.0  # seconds
 _SWITCH = 0.0005  # seconds that a thread may go on while others could
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ async def run(servers: list[HttpServer], reload: Callable[[], None], stopping: C
         _log.info("stopping: no new connections, requests in hand are finished")
         systemd.notify("STOPPING=1")
         for server in servers:
-            server.should_exit = True
+            server.stop()
         stopping()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,6 +134,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._listening = listening
+        self._stopping = asyncio.Event()
         self.tls = tls
 
     @property
@@ -141,6 +143,18 @@ class HttpServer(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super().serve(sockets or [self._listening])
+
+    async def main_loop(self) -> None:
+        """Until it is stopped. uvicorn's own looks ten times a second whether it is: most of an idle server's work."""
+        while not await self.on_tick(0):  # it sets the date of answers
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Called in the event loop."""
+        self.should_exit = True
+        self._stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

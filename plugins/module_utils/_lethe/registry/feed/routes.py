@@ -85,7 +85,7 @@ async def changes(request: Request, gateway: Gateway, last_event_id: Annotated[s
 async def report(request: Request, gateway: Gateway, body: ReportBody) -> None:
     """What the gateway has applied. It is written down a moment later; a later report takes its place."""
     label, now = await gateway.read(lambda tx, credential: (credential.label, tx.now))
-    service_of(request).reports[str(label)] = body.report(now)
+    service_of(request).keep(str(label), body.report(now))
 
 
 @metrics.get("/metrics")

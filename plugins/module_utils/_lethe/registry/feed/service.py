@@ -46,6 +46,7 @@ class FeedService(Backend):
     snapshots: Snapshots = field(default_factory=Snapshots)
     frames: Frames = field(default_factory=Frames)
     reports: dict[str, Report] = field(default_factory=dict)  # by label; not written down yet
+    reported: asyncio.Event = field(default_factory=asyncio.Event)  # whether there are any
 
     @classmethod
     def over(cls, store: Store, settings: FeedSettings, signer: CurrentSigner) -> FeedService:
@@ -101,14 +102,21 @@ class FeedService(Backend):
         """Whether the change log is followed, in a database of this version's schema."""
         return self.hub.position is not None and await super().is_ready()
 
+    def keep(self, label: str, report: Report) -> None:
+        """Let it be written down, in place of an earlier one."""
+        self.reports[label] = report
+        self.reported.set()
+
     async def keep_reports(self) -> None:
         """Write down what gateways report, again and again; run it as a task."""
         while True:
+            await self.reported.wait()
             await asyncio.sleep(_STORE)
             await self.store_reports()
 
     async def store_reports(self) -> None:
         """Write down what gateways have reported; what cannot be written now stays for later."""
+        self.reported.clear()
         if not self.reports:
             return
         latest = dict(self.reports)
@@ -117,8 +125,8 @@ class FeedService(Backend):
             await self.write(lambda tx: reports.keep(tx, latest))
         except (SQLAlchemyError, DatabaseUnusable) as error:
             _log.warning("reports could not be written (%s); trying again", type(error).__name__)
-            for label, report in latest.items():
-                self.reports.setdefault(label, report)
+            for label, report in {**latest, **self.reports}.items():
+                self.keep(label, report)
 
     async def check_credentials(self) -> None:
         """End the streams whose credential was withdrawn, again and again; run it as a task."""
