@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol, TypeVar
@@ -146,6 +146,10 @@ class Transaction:
 UseCase = Callable[[Transaction], T]
 
 
+class Reader(Protocol):
+    def __call__(self, use_case: UseCase[T]) -> T: ...
+
+
 class Store(Protocol):
     """A registry's database."""
 
@@ -163,6 +167,11 @@ class Store(Protocol):
 
     def read(self, use_case: UseCase[T]) -> T:
         """Carry out a use case that only reads, on one state of the database."""
+
+    def reader(self) -> AbstractContextManager[Reader]:
+        """``read``, again and again, over one connection and without what SQLAlchemy does for each transaction: for use
+        cases that read with ``first`` and ``rows`` alone.
+        """
 
     def close(self) -> None:
         """Finish what was submitted, then let go of the database."""
@@ -255,6 +264,7 @@ class SqliteStore:
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self.engine = engine
         self.environment = environment
+        self._log = f"{engine.url.database}-wal"
         self._connection = engine.connect().execution_options(writes=True)
         driver: Any = self._connection.connection.driver_connection
         driver.execute(f"PRAGMA cache_size = -{_CACHE}")
@@ -283,6 +293,20 @@ class SqliteStore:
     def read(self, use_case: UseCase[T]) -> T:
         with self.reading() as tx:
             return use_case(tx)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+
+            def read(use_case: UseCase[T]) -> T:
+                driver.execute("BEGIN")
+                try:
+                    return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+                finally:
+                    driver.rollback()  # nothing was written
+
+            yield read
 
     def close(self) -> None:
         with self._closing:
@@ -334,11 +358,19 @@ class SqliteStore:
             for _, future in batch:
                 future.set_exception(error)
             return
+        self._tell()
         for future, result, problem in outcomes:
             if problem is None:
                 future.set_result(result)
             else:
                 future.set_exception(problem)
+
+    def _tell(self) -> None:
+        """Let the feed's processes know of a commit (feed/watch.py): a write to the log does not, since that comes
+        before the commit can be seen.
+        """
+        with suppress(OSError):  # they look a moment later anyway
+            os.utime(self._log)
 
 
 class PostgresqlStore:
@@ -372,6 +404,16 @@ class PostgresqlStore:
     def read(self, use_case: UseCase[T]) -> T:
         with self.reading() as tx:
             return use_case(tx)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+
+            def read(use_case: UseCase[T]) -> T:
+                with connection.begin():
+                    return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
+
+            yield read
 
     def close(self) -> None:
         self._closed = True

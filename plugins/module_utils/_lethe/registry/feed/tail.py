@@ -15,13 +15,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import TypeVar
 
 from ...feed.batch import MOST_CHANGES, Batch
 from ...feed.position import Position
-from ..store import Store
+from ..store import Reader, Store
 from . import source
 from .frames import Frame
 from .keys import CurrentSigner
@@ -62,6 +62,8 @@ class Tail:
         self._loop = asyncio.get_running_loop()
         self._position: Position | None = None
         self._published = time.monotonic()
+        self._handed: Future[None] = Future()  # what the event loop was given last
+        self._handed.set_result(None)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed-tail", daemon=True)
         self._thread.start()
@@ -73,49 +75,51 @@ class Tail:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with watching(self._store.engine) as watch:
-                    self._follow(watch)
+                with watching(self._store.engine) as watch, self._store.reader() as read:
+                    self._follow(watch, read)
             except Exception as error:  # noqa: BLE001 - without this thread the process would be of no use
                 reason = getattr(error, "orig", None) or error
                 _log.warning("the change log cannot be read (%s); trying again", type(reason).__name__, exc_info=error)
                 self._reachable(False)
             self._stop.wait(_AGAIN * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
 
-    def _follow(self, watch: Watch) -> None:
+    def _follow(self, watch: Watch, read: Reader) -> None:
+        wait([self._handed])
         while not self._stop.is_set():
             begun = time.monotonic()
-            position, batch = self._look()
+            position, batch = self._look(read)
             self._reachable(True)
             if batch is not None:
                 self._publish(batch)
-                took = time.monotonic() - begun
-                self._stop.wait(min(max(_LEAST_PAUSE, _SHARE * took), _MOST_PAUSE))
-                if batch.revision - batch.after == MOST_CHANGES:
-                    continue  # there is more
             elif begun - self._published >= self._heartbeat:
                 self._publish(_heartbeat(position, self._store.environment.clock()))
-            watch.wait(max(0.0, min(_LOOK, self._published + self._heartbeat - time.monotonic())))
+            if batch is None or batch.revision - batch.after < MOST_CHANGES:  # else there is more
+                watch.wait(max(0.0, min(_LOOK, self._published + self._heartbeat - time.monotonic())))
+            self._handed.result()
+            if batch is not None:
+                pause = min(max(_LEAST_PAUSE, _SHARE * (self._published - begun)), _MOST_PAUSE)
+                self._stop.wait(max(0.0, self._published + pause - time.monotonic()))
 
-    def _look(self) -> tuple[Position, Batch | None]:
+    def _look(self, read: Reader) -> tuple[Position, Batch | None]:
         """Where we stand, and what has changed since; a history to which nothing leads from there is taken up
         where it stands.
         """
         if self._position is not None:
             try:
-                return self._position, self._store.read(partial(source.batch_after, reader=self._position))
+                return self._position, read(partial(source.batch_after, reader=self._position))
             except PositionGone:
                 _log.warning("the history goes on elsewhere, as after a restore; all gateways take a snapshot")
-        self._position = self._store.read(source.position)
-        self._in_loop(self._restart, self._position)
-        return self._position, None
+        position = read(source.position)
+        self._in_loop(self._restart, position, position)
+        return position, None
 
     def _publish(self, batch: Batch) -> None:
-        self._in_loop(self._publish_frame, Frame.of(batch, self._signer.signer))
-        self._position = batch.position
-        self._published = time.monotonic()
+        self._in_loop(self._publish_frame, Frame.of(batch, self._signer.signer), batch.position)
 
-    def _in_loop(self, call: Callable[[A], None], argument: A) -> None:
-        """Call it in the event loop, and wait until it is done: batches never pile up before it."""
+    def _in_loop(self, call: Callable[[A], None], argument: A, position: Position) -> None:
+        """Let the event loop call it, by which we stand at a position; ``_handed`` tells when. This thread waits for
+        that before it looks again: batches never pile up before the loop.
+        """
         done: Future[None] = Future()
 
         def do() -> None:
@@ -124,10 +128,11 @@ class Tail:
             except BaseException as error:  # noqa: BLE001 - the thread's to raise
                 done.set_exception(error)
             else:
+                self._position, self._published = position, time.monotonic()
                 done.set_result(None)
 
         self._loop.call_soon_threadsafe(do)
-        done.result()
+        self._handed = done
 
 
 def _heartbeat(position: Position, now: float) -> Batch:
