@@ -255,6 +255,24 @@ def test_while_the_signing_key_is_replaced_gateways_accept_both(site: FeedSite, 
     assert held(late) == site.expected()
 
 
+def test_a_reader_that_pauses_is_given_every_byte_in_order(serve: Feed) -> None:
+    site = serve(backlog=1 << 24, send_buffer=1 << 14)
+    register(site.registry, 1)
+    gateway = site.gateway()
+    gateway.take_snapshot()
+    with gateway.stream() as applied:
+        for number in range(10, 80):  # meanwhile it reads nothing: more than two kernels' buffers hold
+            many = [key(100 * number + n) for n in range(100)]
+            site.registry.create(f"account {number}", 1000)
+            site.registry.store.write(
+                lambda tx, a=f"account {number}", ks=many: [support.register(tx, a, each) for each in ks]
+            )
+            until(lambda: site.in_loop(lambda: site.service.hub.position) == site.position())
+        while gateway.position != site.position():
+            next(applied)
+    assert held(gateway) == site.expected()
+
+
 def test_a_reader_that_is_too_slow_is_cut_off_and_loses_nothing(serve: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "_UNANSWERED", 600_000)  # the other bound, on a machine that is slow itself
     site = serve(backlog=1 << 16, send_buffer=1 << 14)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable
 
 from ...feed.position import Position
@@ -26,11 +27,28 @@ _log = logging.getLogger(__name__)
 class Stream:
     """One connection that follows."""
 
-    __slots__ = ("credential", "transport")
+    __slots__ = ("_descriptor", "credential", "transport")
 
     def __init__(self, transport: asyncio.Transport, credential: bytes) -> None:
         self.transport = transport
         self.credential = credential  # the keyed hash
+        encrypted = transport.get_extra_info("ssl_object") is not None
+        self._descriptor = None if encrypted else transport.get_extra_info("socket").fileno()
+
+    def write(self, chunk: bytes) -> int:
+        """Returns how many bytes wait in this process for the reader to take more."""
+        transport = self.transport
+        if self._descriptor is not None and not transport.get_write_buffer_size() and not transport.is_closing():
+            # Straight to the kernel: the transport would come to the same, and a delivery takes a tenth longer.
+            try:
+                sent = os.write(self._descriptor, chunk)
+            except OSError:
+                sent = 0  # it takes no more, or the connection is gone: the transport knows what to do
+            if sent == len(chunk):
+                return 0
+            chunk = chunk[sent:]
+        transport.write(chunk)
+        return transport.get_write_buffer_size()
 
     def end(self) -> None:
         """End it in good order, as far as it goes: the reader comes back."""
@@ -60,9 +78,7 @@ class Hub:
         backlog, chunk = self._backlog, b"%x\r\n%b\r\n" % (len(frame.event), frame.event)
         slow = []
         for stream in self._streams:
-            transport = stream.transport
-            transport.write(chunk)
-            if transport.get_write_buffer_size() > backlog:
+            if stream.write(chunk) > backlog:
                 slow.append(stream)
         self._metrics.delivered(len(self._streams), len(chunk))
         self._move(frame.position)
