@@ -5,10 +5,11 @@
 """Measures the feed on this machine: how soon a change is everywhere, what the feed's process spends on it, how long an
 agent takes for a snapshot and for what it has missed, and what it costs while nothing happens.
 
-    feed_measure.py RESULTS DIRECTORY [--quick]
+    feed_measure.py RESULTS DIRECTORY [--quick] [--apart]
 
 Writes one JSON object per measurement to the file RESULTS and to standard error; databases are made in DIRECTORY. A
-change that does not reach every gateway ends the run.
+change that does not reach every gateway ends the run. --apart: the network namespace is this program's own, so that
+what the server's process takes can also be measured without the gateways' receiving.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from feed_site import (
     Site,
     peak_memory,
     processor_seconds,
+    receiving_on,
     said,
     started_on,
     tell,
@@ -49,8 +52,9 @@ Row = dict[str, Any]
 class Bench:
     """Sites to measure on, each in a directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, apart: bool) -> None:
         self._directory = directory
+        self._apart = apart
 
     @contextlib.contextmanager
     def site(self, registrations: int, tls: bool = False) -> Iterator[Site]:
@@ -69,23 +73,19 @@ class Bench:
             site.register()  # everything is warm
             with site.gateways(gateways, mode) as processes:
                 time.sleep(1)
-                base = site.position().revision
-                before = processor_seconds(feed)
-                begun = time.monotonic()
-                answered = []
-                for n in range(changes):
-                    time.sleep(max(0.0, begun + n * every - time.monotonic()))
-                    answered.append(site.register())
-                time.sleep(1)
-                spent = processor_seconds(feed) - before
+                base, answered, spent = _changed(site, feed, changes, every)
                 idle_begun, idle_before = time.monotonic(), processor_seconds(feed)
                 time.sleep(10)
                 idle = (processor_seconds(feed) - idle_before) / (time.monotonic() - idle_begun)
+                end, later, sent = site.position().revision, list[float](), None
+                if self._apart:
+                    with receiving_on(OTHER_PROCESSORS[-1]):
+                        end, later, sent = _changed(site, feed, changes, every)
                 seen = _seen(processes)
-            cuts = quantiles(
-                [_everywhere(seen, base + n + 1, moment, gateways) for n, moment in enumerate(answered)], n=100
-            )
-            deliveries = sum(int(each[2]) for revision, told in seen.items() if revision > base for each in told)
+            took = [_everywhere(seen, base + n + 1, moment, gateways) for n, moment in enumerate(answered)]
+            for n, moment in enumerate(later):
+                _everywhere(seen, end + n + 1, moment, gateways)
+            cuts = quantiles(took, n=100)
             return {
                 "case": f"propagation to {mode}" + (", TLS" if tls else ""),
                 "gateways": gateways,
@@ -93,20 +93,27 @@ class Bench:
                 "every_s": every,
                 "p50_ms": round(cuts[49], 1),
                 "p99_ms": round(cuts[98], 1),
-                "server_us_per_delivery": round(spent / deliveries * 1e6, 1),
+                "server_us_per_delivery": _each(spent, _deliveries(seen, base, end)),
+                "server_sending_us_per_delivery": _each(sent, _deliveries(seen, end)),
                 "server_idle_percent": round(idle * 100, 2),
                 "server_memory_mb": round(peak_memory(feed)),
             }
 
     def bare_sends(self, connections: int, rounds: int) -> Row:
         """What the kernel alone takes for a delivery, of as many bytes as a change has."""
-        command = [sys.executable, f"{HERE}/feed_sends.py", f"{connections}", f"{EVENT}", f"{rounds}"]
-        told = subprocess.run([*command, f"{FEEDS_PROCESSOR}"], check=True, stdout=subprocess.PIPE).stdout
+        sending, acknowledged = None, None
+        if self._apart:
+            with receiving_on(OTHER_PROCESSORS[-1]):
+                sending = _bare_send(connections, rounds)
+            with receiving_on(FEEDS_PROCESSOR):
+                acknowledged = _bare_send(connections, rounds)
         return {
             "case": "bare sends",
             "gateways": connections,
             "bytes": EVENT,
-            "us_per_send": round(json.loads(told)["us"], 1),
+            "us_per_send": _bare_send(connections, rounds),
+            "sending_us_per_send": sending,
+            "acknowledged_us_per_send": acknowledged,
         }
 
     def snapshot(self, registrations: int) -> Row:
@@ -176,6 +183,37 @@ def _agent(site: Site, stack: contextlib.ExitStack, mode: str) -> Process:
     return started_on(OTHER_PROCESSORS, stack, *what)
 
 
+def _changed(site: Site, feed: Process, changes: int, every: float) -> tuple[int, list[float], float]:
+    """Make so many changes: the revision before them, the moments of the API's answers, and what the feed's process
+    spent (seconds).
+    """
+    base, before = site.position().revision, processor_seconds(feed)
+    begun = time.monotonic()
+    answered = []
+    for n in range(changes):
+        time.sleep(max(0.0, begun + n * every - time.monotonic()))
+        answered.append(site.register())
+    time.sleep(1)
+    return base, answered, processor_seconds(feed) - before
+
+
+def _bare_send(connections: int, rounds: int) -> float:
+    """Microseconds."""
+    command = [sys.executable, f"{HERE}/feed_sends.py", f"{connections}", f"{EVENT}", f"{rounds}", f"{FEEDS_PROCESSOR}"]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return round(float(json.loads(told)["us"]), 1)
+
+
+def _each(spent: float | None, deliveries: int) -> float | None:
+    """Microseconds."""
+    return None if spent is None else round(spent / deliveries * 1e6, 1)
+
+
+def _deliveries(seen: dict[int, list[list[float]]], after: int, until: float = math.inf) -> int:
+    """How many there were between two revisions."""
+    return sum(int(each[2]) for revision, told in seen.items() if after < revision <= until for each in told)
+
+
 def _seen(processes: list[Process]) -> dict[int, list[list[float]]]:
     """What the simulated gateways noted: by revision, of each process, when one first had it, the last, how many."""
     seen: dict[int, list[list[float]]] = {}
@@ -201,8 +239,11 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("directory", type=lambda path: Path(path).resolve())
     parser.add_argument("--quick", action="store_true", help="as little as shows that it works")
+    parser.add_argument("--apart", action="store_true", help="in a network namespace of its own")
     options = parser.parse_args()
-    bench = Bench(options.directory)
+    if not options.apart:
+        print("feed_measure: the server's time is not measured without receiving: that takes root", file=sys.stderr)
+    bench = Bench(options.directory, options.apart)
     measurements: list[Callable[[], Row]]
     if options.quick:
         measurements = [

@@ -38,7 +38,10 @@ def bars(rows: list[Row]) -> list[Bar]:
             where = f"{row['gateways']:,} {case.removeprefix('propagation to ')}"
             most = TLS_DELIVERY_US if case.endswith("TLS") else DELIVERY_US
             found.append(Bar("p99 until all have a change", where, row["p99_ms"], P99_MS[row["gateways"]], LESS, " ms"))
-            found.append(Bar("server's time for a delivery", where, row["server_us_per_delivery"], most, LESS, " µs"))
+            sending, charged = row.get("server_sending_us_per_delivery"), row["server_us_per_delivery"]
+            what, spent = ("with", charged) if sending is None else ("without", sending)
+            name = f"server's time for a delivery, {what} the gateways' receiving"
+            found.append(Bar(name, where, spent, most, LESS, " µs"))
         if case == "snapshot" and row["registrations"] in APPLIED_S:
             where, most = f"{row['registrations']:,} registrations", APPLIED_S[row["registrations"]]
             found.append(Bar("an agent has applied a snapshot", where, row["applied_s"], most, LESS, " s"))
@@ -105,6 +108,7 @@ def feed_lines(rows: list[Row]) -> list[str]:
             "p50, ms": ("p50_ms", "{:,.1f}".format),
             "p99, ms": ("p99_ms", "{:,.1f}".format),
             "server's µs per delivery": ("server_us_per_delivery", "{:.1f}".format),
+            "without receiving": ("server_sending_us_per_delivery", _if_measured),
             "server idle, %": ("server_idle_percent", "{:.2f}".format),
             "server's memory, MB": ("server_memory_mb", str),
         },
@@ -124,7 +128,11 @@ def feed_lines(rows: list[Row]) -> list[str]:
     for row in rows:
         if row["case"] == "bare sends":
             sends = f"Bare sends to {row['gateways']:,} connections, of {row['bytes']} bytes, without a feed"
-            lines.append(f"- {sends}: {row['us_per_send']:.1f} µs each")
+            sending, both = (_if_measured(row.get(f"{what}_us_per_send")) for what in ("sending", "acknowledged"))
+            lines.append(
+                f"- {sends}: {row['us_per_send']:.1f} µs each; {sending} µs without receiving, {both} µs with "
+                "acknowledgements too"
+            )
         if row["case"] == "catch-up":
             missed = f"{row['changes']:,} changes, in {row['batches']:,} batches"
             lines.append(f"- Catching up with {missed}: {row['applied_s']:.2f} s")
@@ -163,6 +171,10 @@ def lab_lines(rows: list[Row]) -> list[str]:
         else:
             lines.append(f"Of the playbook it is the median of {row['runs']} runs.")
     return lines
+
+
+def _if_measured(microseconds: float | None) -> str:
+    return "-" if microseconds is None else f"{microseconds:.1f}"
 
 
 def _seconds(microseconds: float) -> str:

@@ -35,6 +35,8 @@ from _lethe.registry.vault import Vault
 
 HERE = Path(__file__).resolve().parent
 FEEDS_PROCESSOR, *OTHER_PROCESSORS = sorted(os.sched_getaffinity(0))
+RECEIVING = Path("/sys/class/net/lo/queues/rx-0/rps_cpus")
+"""Which processors the kernel lets receive what comes over the loopback (Documentation/networking/scaling.rst)."""
 STARTS_WITHIN = 60.0  # seconds
 CALLERS = 8  # that register many keys
 RATES = dict.fromkeys(
@@ -214,6 +216,20 @@ def fill(path: str, number: int) -> None:
         )
         database.commit()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextlib.contextmanager
+def receiving_on(processor: int) -> Iterator[None]:
+    """What is sent over the loopback is received by that processor, as if it had come over a network. Otherwise the one
+    that sends receives it too, and the kernel charges that to the process that sends.
+
+    For a network namespace of one's own (scripts/bench): in that of the machine it would be for everybody.
+    """
+    RECEIVING.write_text(f"{1 << processor:x}")
+    try:
+        yield
+    finally:
+        RECEIVING.write_text("0")
 
 
 def processor_seconds(process: Process) -> float:
