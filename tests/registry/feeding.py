@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from typing import Any
 
 import httpx
 import uvloop
-from registry.site import assert_silent, logged
+from registry.site import NO_AUTHORITY, assert_silent, logged
 from registry.support import MASTER, Registry, leading, until
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import batch as batches
@@ -62,7 +63,7 @@ class Away(Exception):
 class Gateway:
     """One that has a credential, and in memory what a kernel would have."""
 
-    def __init__(self, url: str, token: str, keys: VerifyKeys = KEYS, verify: Any = True) -> None:
+    def __init__(self, url: str, token: str, keys: VerifyKeys = KEYS, verify: ssl.SSLContext = NO_AUTHORITY) -> None:
         self.http = httpx.Client(
             base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60), verify=verify
         )
@@ -182,7 +183,9 @@ class Following:
 class FeedSite:
     """A feed that is served, and the registry whose feed it is."""
 
-    def __init__(self, registry: Registry, url: str, service: FeedService, server: HttpServer, verify: Any) -> None:
+    def __init__(
+        self, registry: Registry, url: str, service: FeedService, server: HttpServer, verify: ssl.SSLContext
+    ) -> None:
         self.registry = registry
         self.url = url
         self.service = service
@@ -257,7 +260,11 @@ def write_key(path: Path, key: SigningKey = SIGNING) -> Path:
 
 @contextmanager
 def fed(
-    registry: Registry, signing_key: Path, verify: Any = True, send_buffer: int = 0, **settings: Any
+    registry: Registry,
+    signing_key: Path,
+    verify: ssl.SSLContext = NO_AUTHORITY,
+    send_buffer: int = 0,
+    **settings: Any,
 ) -> Iterator[FeedSite]:
     """The feed of a registry. When it ends its logs are looked through: nobody is in them. ``send_buffer``: bytes
     that the kernel takes for each connection; 0: as many as it likes.

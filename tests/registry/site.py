@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -33,6 +34,9 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.va
 
 PEER = "127.77.1.9"
 """Where the callers' requests come from: an address that nothing else has."""
+
+NO_AUTHORITY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody, for callers without TLS: to read the system's authorities takes longer than many a test."""
 
 _NAMING = {
     *("account", "public_key", "successor", "replaces", "token", "label", "allowed_ips"),
@@ -56,7 +60,9 @@ def named_in(value: Any, name: str = "") -> Iterator[str]:
 class Site:
     """A registry that is served."""
 
-    def __init__(self, registry: Registry, url: str, service: Service, server: HttpServer, verify: Any) -> None:
+    def __init__(
+        self, registry: Registry, url: str, service: Service, server: HttpServer, verify: ssl.SSLContext
+    ) -> None:
         self.registry = registry
         self.url = url
         self.service = service
@@ -144,7 +150,11 @@ def slug(response: httpx.Response) -> str:
 
 @contextmanager
 def served(
-    database: str, clock: Clock, server: dict[str, Any] | None = None, verify: Any = True, **settings: Any
+    database: str,
+    clock: Clock,
+    server: dict[str, Any] | None = None,
+    verify: ssl.SSLContext = NO_AUTHORITY,
+    **settings: Any,
 ) -> Iterator[Site]:
     """A site over a database that has its schema. When it ends its logs are looked through: nobody is in them."""
     randbelow = settings.pop("randbelow", None)
