@@ -87,6 +87,25 @@ def test_it_serves_and_ends_in_good_order(registry: Registry, process: Callable[
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
+def test_it_does_not_wait_for_readers_that_keep_their_connection(
+    registry: Registry, process: Callable[..., FeedProcess], tmp_path: Path
+) -> None:
+    """As an HTTP client does that may want it once more: it does not answer the end of TLS."""
+    certificate, private = tmp_path / "tls.crt", tmp_path / "tls.key"
+    make_certificate(certificate, private)
+    feed = process(tls_certificate=str(certificate), tls_key=str(private)).start()
+    trusted = ssl.create_default_context(cafile=certificate)
+    gateway = Gateway(feed.url, token(registry), VerifyKeys(keys.verify_keys(str(feed.signing_key))), trusted)
+    gateway.take_snapshot()
+    with gateway.stream() as applied:
+        next(applied)  # a heartbeat
+        feed.send(signal.SIGTERM)
+        assert feed.process is not None
+        assert feed.process.wait(20) == 0  # TLS would wait for 30 s
+    gateway.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
 class TestStart:
     def test_without_a_key_to_sign_with(self, process: Callable[..., FeedProcess]) -> None:
         feed = process()

@@ -19,6 +19,7 @@ from ...feed.position import Position
 from .frames import Frame
 from .metrics import FeedMetrics
 
+_CLOSING = 2.0  # seconds that a reader has to take what is left
 _LAST_CHUNK = b"0\r\n\r\n"  # of HTTP/1.1's chunked encoding (RFC 9112, section 7.1)
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Stream:
         if not self.transport.is_closing():
             self.transport.write(_LAST_CHUNK)
             self.transport.close()
+            # With TLS it would wait for half a minute for a reader that keeps its connection, and so would a stop.
+            asyncio.get_running_loop().call_later(_CLOSING, self.transport.abort)
 
 
 class Hub:
