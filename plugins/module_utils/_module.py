@@ -111,7 +111,7 @@ def _use_runtime(module: AnsibleModule, libraries: Sequence[str]) -> None:
     Only for modules with small arguments: Ansible writes them into a pipe that nobody reads yet, and beyond
     64 KiB would wait for ever.
     """
-    if _has_this_interpreter(RUNTIME):
+    if _has_this_interpreter(RUNTIME) and not has_respawned():
         _import_from(RUNTIME)
     else:
         _start_again(RUNTIME)

@@ -51,16 +51,35 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "venv"
 
 
+def of_this_interpreter(runtime: Path) -> Path:
+    """Make it one that has the interpreter which runs the test; returns where its libraries are."""
+    (runtime / "bin/python").unlink()
+    (runtime / "bin/python").symlink_to(sys.executable)
+    site_packages = runtime / "lib/python3.11/site-packages"
+    site_packages.mkdir(parents=True)
+    return site_packages
+
+
 def test_a_module_that_needs_a_library_takes_the_runtimes(
     run: RunModule, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (runtime / "bin/python").unlink()
-    (runtime / "bin/python").symlink_to(sys.executable)
-    (runtime / "lib/python3.11/site-packages").mkdir(parents=True)
+    site_packages = of_this_interpreter(runtime)
 
     assert run("keypair", path=str(tmp_path / "key")).changed
-    assert sys.path[0] == str(runtime / "lib/python3.11/site-packages")
+    assert sys.path[0] == str(site_packages)
+
+
+def test_one_that_was_started_again_keeps_the_libraries_of_where_it_is(
+    run: RunModule, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of the registry's runtime, which has more of them."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    site_packages = of_this_interpreter(runtime)
+    monkeypatch.setattr(_module, "has_respawned", lambda: True)
+
+    assert run("keypair", path=str(tmp_path / "key")).changed
+    assert str(site_packages) not in sys.path
 
 
 def test_it_starts_again_under_a_runtime_of_another_interpreter(run: RunModule, runtime: Path, tmp_path: Path) -> None:
