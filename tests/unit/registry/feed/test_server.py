@@ -56,6 +56,21 @@ def token(registry: Registry) -> str:
     return registry.store.write(lambda tx: credentials.issue(tx, "gateway", "gateway one"))
 
 
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, str]:
+    """Settings of a feed, and the files that they name."""
+    certificate, private = tmp_path / "tls.crt", tmp_path / "tls.key"
+    make_certificate(certificate, private)
+    return {"tls_certificate": str(certificate), "tls_key": str(private)}
+
+
+def over_tls(feed: FeedProcess, registry: Registry, trusted: ssl.SSLContext) -> Gateway:
+    """A gateway that stands where the feed does."""
+    gateway = Gateway(feed.url, token(registry), VerifyKeys(keys.verify_keys(str(feed.signing_key))), trusted)
+    gateway.take_snapshot()
+    return gateway
+
+
 def test_it_serves_and_ends_in_good_order(registry: Registry, process: Callable[..., FeedProcess]) -> None:
     feed = process().start()
     secret = token(registry)
@@ -88,15 +103,11 @@ def test_it_serves_and_ends_in_good_order(registry: Registry, process: Callable[
 
 @pytest.mark.parametrize("database", ["sqlite"])
 def test_it_does_not_wait_for_readers_that_keep_their_connection(
-    registry: Registry, process: Callable[..., FeedProcess], tmp_path: Path
+    registry: Registry, process: Callable[..., FeedProcess], tls: dict[str, str]
 ) -> None:
     """As an HTTP client does that may want it once more: it does not answer the end of TLS."""
-    certificate, private = tmp_path / "tls.crt", tmp_path / "tls.key"
-    make_certificate(certificate, private)
-    feed = process(tls_certificate=str(certificate), tls_key=str(private)).start()
-    trusted = ssl.create_default_context(cafile=certificate)
-    gateway = Gateway(feed.url, token(registry), VerifyKeys(keys.verify_keys(str(feed.signing_key))), trusted)
-    gateway.take_snapshot()
+    feed = process(**tls).start()
+    gateway = over_tls(feed, registry, ssl.create_default_context(cafile=tls["tls_certificate"]))
     with gateway.stream() as applied:
         next(applied)  # a heartbeat
         feed.send(signal.SIGTERM)
@@ -124,15 +135,13 @@ class TestStart:
 
 @pytest.mark.parametrize("database", ["sqlite"])
 def test_sighup_brings_another_certificate_and_another_key(
-    registry: Registry, process: Callable[..., FeedProcess], tmp_path: Path
+    registry: Registry, process: Callable[..., FeedProcess], tls: dict[str, str]
 ) -> None:
-    certificate, private = tmp_path / "tls.crt", tmp_path / "tls.key"
-    make_certificate(certificate, private)
-    feed = process(tls_certificate=str(certificate), tls_key=str(private)).start()
+    certificate = Path(tls["tls_certificate"])
+    feed = process(**tls).start()
     before = ssl.create_default_context(cafile=certificate)
-    gateway = Gateway(feed.url, token(registry), VerifyKeys(keys.verify_keys(str(feed.signing_key))), before)
-    gateway.take_snapshot()
-    make_certificate(certificate, private)
+    gateway = over_tls(feed, registry, before)
+    make_certificate(certificate, Path(tls["tls_key"]))
     keys.prepare(str(feed.signing_key))
     keys.switch(str(feed.signing_key))
     with gateway.stream() as applied:
