@@ -48,17 +48,21 @@ class FakeFeed:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
+        self._ended = False
         self._server = _Server(("127.0.0.1", self._port), self)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
-        """As when its process ends."""
+        """As when its process ends: nothing of it is left, no thread and no connection."""
         if self._server is not None:
             self._server.shutdown()
+            self.silent.clear()
+            with self._lock:
+                self._ended = True
+                self._send(_CUT)
             self._server.server_close()
             self._server = None
-        self.cut()
 
     def change(self, *, silently: bool = False, **changes: Any) -> bytes:
         """Change the registry and tell all streams, or silently only those that come later."""
@@ -103,6 +107,8 @@ class FakeFeed:
                 after, document = self.retained[after]
                 missed.append(events.encode(after, document))
             self._streams.append(stream)
+            if self._ended:
+                stream.put(_CUT)
         try:
             yield stream, missed
         finally:
@@ -111,12 +117,26 @@ class FakeFeed:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+    daemon_threads = False  # so that the end waits for them
 
     def __init__(self, address: tuple[str, int], feed: FakeFeed) -> None:
         self.feed = feed
+        self._connections: set[socket.socket] = set()
         super().__init__(address, _Request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in self._connections.copy():
+            with contextlib.suppress(OSError):  # it has ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that goes is no error."""

@@ -99,7 +99,8 @@ class Api:
 
     def _json(self, answer: Any) -> dict[str, Any]:
         try:
-            document = json.loads(answer.read(_LARGEST))
+            with answer:
+                document = json.loads(answer.read(_LARGEST))
         except ValueError:
             document = None
         except (OSError, http.client.HTTPException) as error:
@@ -110,7 +111,8 @@ class Api:
 
     def _refusal(self, error: urllib.error.HTTPError) -> LetheError:
         try:
-            problem = json.loads(error.read(_LARGEST))
+            with error:
+                problem = json.loads(error.read(_LARGEST))
             kind, detail = problem["type"], problem["detail"]
             faults = [f"{fault['field']}: {fault['problem']}; {fault['remedy']}" for fault in problem.get("errors", [])]
         except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):

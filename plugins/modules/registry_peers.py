@@ -83,8 +83,12 @@ class CutOff(RegistryAway):
 
 def fetch(options: Options, check: bool) -> Outcome:
     api = Api(options)
-    path = Path(options["path"])
-    answer = api.open("GET", "/v1/peers")
+    with api.open("GET", "/v1/peers") as answer:
+        return _write(api, answer, Path(options["path"]), check)
+
+
+def _write(api: Api, answer: Any, path: Path, check: bool) -> Outcome:
+    """Raises RegistryAway, CutOff, InvalidValue."""
     epoch, revision = answer.headers.get("Lethe-Epoch"), answer.headers.get("Lethe-Revision", "")
     length = answer.headers.get("Content-Length")  # bytes; not there where the last chunk tells the end
     if not epoch or not revision.isdigit() or (length is None and answer.headers.get("Transfer-Encoding") != "chunked"):

@@ -145,8 +145,10 @@ class Feed:
                 connection.sock.settimeout(SILENCE)
                 connection.request(method, self._url.path + path, headers=self._headers | headers)
                 answer = connection.getresponse()
-                _check(answer)
-            yield answer
+            with answer:
+                with self._failures_told():
+                    _check(answer)
+                yield answer
         finally:
             with self._lock:
                 self._socket = None
@@ -160,9 +162,9 @@ class Feed:
         with self._failures_told():
             headers = self._headers | {"Content-Type": "application/json"}
             connection.request("POST", self._url.path + path, body, headers)
-            answer = connection.getresponse()
-            _check(answer)
-            answer.read(https.LARGEST_PROBLEM)
+            with connection.getresponse() as answer:
+                _check(answer)
+                answer.read(https.LARGEST_PROBLEM)
 
     def _connection(self) -> http.client.HTTPConnection:
         return https.connection(self._url, self._context)

@@ -106,8 +106,8 @@ class Http:
         try:
             with https.failures_told(self._url.hostname or "", Away, Refused):
                 connection.request(method, self._url.path + path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read(_LARGEST)
+                with connection.getresponse() as answer:
+                    content = answer.read(_LARGEST)
         finally:
             connection.close()
         seconds = answer.getheader("Retry-After", "")
