@@ -127,6 +127,20 @@ def common_name(port: int, context: ssl.SSLContext) -> bytes:
         return secure.getpeercert(binary_form=True) or b""
 
 
+def test_a_stop_does_not_wait_for_clients_that_keep_their_connection(
+    process: Callable[..., Process], certificate: tuple[Path, Path]
+) -> None:
+    """As an HTTP client does that may want it once more: it does not answer the end of TLS."""
+    chain, private = certificate
+    server = process(tls_certificate=str(chain), tls_key=str(private)).started()
+    (port,) = server.ports()
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(chain))) as kept:
+        assert kept.get(f"https://localhost:{port}/healthz").status_code == 200
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0  # TLS would wait for 30 s
+
+
 def test_it_serves_tls_and_nothing_older_than_1_2(
     process: Callable[..., Process], certificate: tuple[Path, Path]
 ) -> None:

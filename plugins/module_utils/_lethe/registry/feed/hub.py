@@ -56,7 +56,7 @@ class Stream:
         if not self.transport.is_closing():
             self.transport.write(_LAST_CHUNK)
             self.transport.close()
-            # With TLS it would wait for half a minute for a reader that keeps its connection, and so would a stop.
+            # It would wait for as long as a reader takes nothing, and so would a stop.
             asyncio.get_running_loop().call_later(_CLOSING, self.transport.abort)
 
 
