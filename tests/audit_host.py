@@ -117,7 +117,8 @@ class PlantedHost(Host):
         """Add a peer, or change it: where it is, and how many seconds ago its handshake was."""
         device = self.planted.devices["wg0"]
         device.apply(Plan(added=[Peer(public_key)]))
-        device.peers[public_key] = device.peers[public_key]._replace(
+        device.hear(
+            public_key,
             endpoint=Endpoint.from_text(endpoint) if endpoint else None,
             handshake=0 if handshake_ago is None else time.time_ns() - handshake_ago * SECOND,
         )

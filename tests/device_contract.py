@@ -24,6 +24,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import (
     Configuration,
+    ConfiguredPeersInOrder,
     Peer,
     PeerState,
 )
@@ -99,6 +100,20 @@ def test_a_peer_added_again_is_replaced_but_for_its_endpoint(device: Device) -> 
     assert states(device) == {A: fresh(Peer(A, OTHER_PSK, 0, ips("10.0.0.3/32"), ENDPOINT))}
 
 
+def test_peers_that_come_as_configurations_are_added_like_others(device: Device) -> None:
+    device.configure(private_key=PRIVATE)
+    own = Peer(PRIVATE.public_key(), allowed_ips=ips("10.0.0.9/32"))
+    add(device, Peer(A, PSK, 25, ips("10.0.0.1/32"), ENDPOINT), Peer(B, PSK, 0, ips("10.0.0.2/32", "10.0.0.4/32")))
+    again, new = Peer(A, OTHER_PSK, 5, ips("10.0.0.3/32", "fd00::1/128")), Peer(C, PSK, 0, ips("10.0.0.2/32"))
+    configured = ((peer.public_key, Configuration.of(peer)) for peer in (again, new, own))
+    device.apply(Plan(added=ConfiguredPeersInOrder(configured)))
+    assert states(device) == {
+        A: fresh(again._replace(endpoint=ENDPOINT)),
+        B: fresh(Peer(B, PSK, 0, ips("10.0.0.4/32"))),
+        C: fresh(new),
+    }
+
+
 def test_an_update_changes_what_it_says_and_nothing_else(device: Device) -> None:
     whole = Peer(A, PSK, 25, ips("10.0.0.1/32"), ENDPOINT)
     other = Peer(B, OTHER_PSK, 5, ips("10.0.0.9/32"), ENDPOINT6)
@@ -147,6 +162,14 @@ def test_an_allowed_ip_belongs_to_the_peer_that_took_it_last(device: Device) -> 
     assert texts(device) == {A: ["10.0.0.1/32"], B: ["10.0.0.2/32"]}
     update(device, PeerUpdate(A, allowed_ips=ips("10.0.0.2/32"), keep_other_allowed_ips=True))
     assert texts(device) == {A: ["10.0.0.1/32", "10.0.0.2/32"], B: []}
+
+
+def test_an_allowed_ip_that_is_given_twice_is_there_once(device: Device) -> None:
+    twice = AllowedIPs(ips("10.0.0.1/32", "10.0.0.2/32") + ips("10.0.0.1/32"))
+    add(device, Peer(A, allowed_ips=twice))
+    assert texts(device) == {A: ["10.0.0.1/32", "10.0.0.2/32"]}
+    update(device, PeerUpdate(A, allowed_ips=ips("10.0.0.1/32", "10.0.0.3/32"), keep_other_allowed_ips=True))
+    assert texts(device) == {A: ["10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32"]}
 
 
 def test_networks_inside_one_another_can_be_of_two_peers(device: Device) -> None:

@@ -74,7 +74,7 @@ def follow(settings: Settings, credential: str, directory: Path) -> None:
     threading.Thread(target=service.run, daemon=True).start()
     (runner,) = service.runners
     _wait(lambda: runner.status.connected)
-    _say(seconds=time.monotonic() - begun, peers=len(device.peers))
+    _say(seconds=time.monotonic() - begun, peers=_peers(device))
     sys.stdin.read()
 
 
@@ -85,7 +85,7 @@ def with_breaks(settings: Settings, credential: str, directory: Path) -> None:
     begun = time.monotonic()
     threading.Thread(target=runner.run, daemon=True).start()
     _wait(lambda: runner.status.connected)
-    _say(seconds=time.monotonic() - begun, peers=len(device.peers))
+    _say(seconds=time.monotonic() - begun, peers=_peers(device))
     for order in sys.stdin:
         if order == "away\n":
             line.cut()
@@ -96,7 +96,11 @@ def with_breaks(settings: Settings, credential: str, directory: Path) -> None:
         line.mend()
         _wait(lambda revision=revision: runner.status.revision == revision)
         took = time.monotonic() - line.connecting
-        _say(seconds=took, peers=len(device.peers), batches=runner.status.batches - before)
+        _say(seconds=took, peers=_peers(device), batches=runner.status.batches - before)
+
+
+def _peers(device: MemoryDevice) -> int:
+    return device.read(lambda found: sum(1 for _ in found))
 
 
 def _wait(true: Callable[[], object]) -> None:

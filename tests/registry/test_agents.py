@@ -112,7 +112,7 @@ class Fleet:
         agent = Service(
             settings, token or self.token(label), None,
             run_directory=directory / "run", state_directory=directory / "state", purge_directory=directory / "purge",
-            device=lambda _: device, index=lambda _: id(device.peers),
+            device=lambda _: device, index=lambda _: id(device),
         )  # fmt: skip
         thread = threading.Thread(target=agent.run)
         thread.start()

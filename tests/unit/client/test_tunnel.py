@@ -39,6 +39,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.links import Address
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.memory_device import MemoryDevice
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.plan import PeerUpdate, Plan
 
 ONE = Gateway("gateway1", PublicKey.from_text(key(901)), "192.0.2.1", 51820)
 TWO = Gateway("gateway2", PublicKey.from_text(key(902)), "2001:db8::2", 443)
@@ -110,13 +111,13 @@ class Host:
         return KernelTunnel(options, links=self.links, device=self.device, choose=choose, clock=lambda: self.now)
 
     def handshake(self) -> None:
-        for name, state in self.device.peers.items():
-            self.device.peers[name] = state._replace(handshake=int(self.now * 1e9))
+        for name in self.device.peers:
+            self.device.hear(name, handshake=int(self.now * 1e9))
 
     def count(self, received: int, sent: int) -> None:
         """What the kernel counts from the gateway and to it."""
-        for name, state in self.device.peers.items():
-            self.device.peers[name] = state._replace(received=received, sent=sent)
+        for name in self.device.peers:
+            self.device.hear(name, received=received, sent=sent)
 
 
 @pytest.fixture
@@ -323,7 +324,6 @@ def test_a_service_that_is_started_again_changes_what_is_not_so_any_more(host: H
     host.tunnel.bring(own(1), (ONE,))
     host.handshake()
     wanted, gateway = own(1), ONE
-    (state,) = host.device.peers.values()
     assert wanted.registration is not None
     if change == "key":
         wanted = replace(wanted, private_key=own(2).private_key)
@@ -335,7 +335,7 @@ def test_a_service_that_is_started_again_changes_what_is_not_so_any_more(host: H
     elif change == "endpoint":
         gateway = replace(ONE, port=443)
     elif change == "keepalive":
-        host.device.peers[ONE.public_key] = state._replace(persistent_keepalive=0)
+        host.device.apply(Plan(updated=[PeerUpdate(ONE.public_key, persistent_keepalive=0)]))
     else:
         gateway = TWO
     again = host.started()

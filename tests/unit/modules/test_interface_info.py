@@ -25,9 +25,12 @@ from .conftest import RunModule
 def interface(run: RunModule, device: MemoryDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """wg0 with two peers, of which the first is connected."""
     run("peers", peers=[peer(1, preshared_key=key(1, "preshared")), peer(2)])
-    public_key = PublicKey.from_text(key(1))
-    device.peers[public_key] = device.peers[public_key]._replace(
-        endpoint=Endpoint.from_text("198.51.100.7:4500"), handshake=1_700_000_000_500_000_000, received=20, sent=30
+    device.hear(
+        PublicKey.from_text(key(1)),
+        endpoint=Endpoint.from_text("198.51.100.7:4500"),
+        handshake=1_700_000_000_500_000_000,
+        received=20,
+        sent=30,
     )
     state = InterfaceState("wg0", True, PublicKey.from_text(key(0)), 51820, 7, 1420, (address_from_text("10.0.0.1/8"),))
     monkeypatch.setattr(module("interface_info"), "read_interface", {"wg0": state}.get)

@@ -22,9 +22,10 @@ def silent(run: RunModule, device: MemoryDevice) -> MemoryDevice:
     """An interface with peers whose handshakes were 10, 170 and 400 s ago, and one that never had any."""
     run("peers", peers=[peer(n) for n in range(4)])
     for number, age in enumerate((10, 170, 400)):
-        public_key = PublicKey.from_text(key(number))
-        device.peers[public_key] = device.peers[public_key]._replace(
-            endpoint=Endpoint.from_text(f"198.51.100.{number}:4500"), handshake=time.time_ns() - age * 1_000_000_000
+        device.hear(
+            PublicKey.from_text(key(number)),
+            endpoint=Endpoint.from_text(f"198.51.100.{number}:4500"),
+            handshake=time.time_ns() - age * 1_000_000_000,
         )
     return device
 

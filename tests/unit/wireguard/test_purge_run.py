@@ -46,7 +46,7 @@ def device() -> MemoryDevice:
     device = MemoryDevice()
     add(device, *(peer._replace(endpoint=ENDPOINT) for peer in (IDLE, ALIVE, GHOST)))
     for name, handshake in ((A, 700), (B, 990)):
-        device.peers[name] = device.peers[name]._replace(handshake=clock(handshake).realtime, sent=5, received=6)
+        device.hear(name, handshake=clock(handshake).realtime, sent=5, received=6)
     return device
 
 
@@ -65,7 +65,7 @@ def test_a_run_purges_the_idle_and_remembers_the_ghosts(device: MemoryDevice, pa
     assert states(device)[B] == alive
     assert states(device)[C].endpoint == ENDPOINT
 
-    device.peers[B] = alive._replace(handshake=clock(1179).realtime)
+    device.hear(B, handshake=clock(1179).realtime)
     figures = purge(device, state_directory=path.parent, now=clock(1180))
     assert (figures.idle, figures.ghosts, figures.waiting_ghosts) == (0, 1, 0)
     assert states(device)[C] == fresh(GHOST)
@@ -86,7 +86,7 @@ def test_paths_to_purged_peers_are_forgotten_and_no_others(path: Path) -> None:
     device = Travelled()
     add(device, IDLE._replace(endpoint=ENDPOINT6), ALIVE._replace(endpoint=ENDPOINT))
     for name, handshake in ((A, 700), (B, 990)):
-        device.peers[name] = device.peers[name]._replace(handshake=clock(handshake).realtime)
+        device.hear(name, handshake=clock(handshake).realtime)
 
     purge(device, state_directory=path.parent, now=clock(1000), check=True)
     assert device.forgotten == []
@@ -164,7 +164,7 @@ def test_what_root_writes_by_hand_belongs_to_the_service(device: MemoryDevice, p
 
 
 def test_the_state_names_no_peer(device: MemoryDevice, path: Path) -> None:
-    device.peers[A] = device.peers[A]._replace(endpoint=ENDPOINT6, handshake=0)
+    device.hear(A, endpoint=ENDPOINT6, handshake=0)
     purge(device, state_directory=path.parent, now=clock(1000))
     content = path.read_text(encoding="ascii")
     document = json.loads(content)

@@ -139,15 +139,7 @@ class AllowedIPs(bytes):
 
     def nests(self) -> list[bytes]:
         """The kernel's encoding of each allowed IP: what two peers must not both have."""
-        out = []
-        at, end = 0, len(self)
-        while at < end:
-            length = self[at + _LENGTH_AT]
-            if length not in _NEST_BYTES or at + length > end:
-                raise ValueError("allowed IPs in an unknown layout")
-            out.append(self[at : at + length])
-            at += length
-        return out
+        return nests_in(self)
 
     def ips(self) -> list[AllowedIP]:
         """Each as a value."""
@@ -165,6 +157,19 @@ class AllowedIPs(bytes):
         return f"<AllowedIPs: {len(self.nests())}>"
 
     __str__ = __repr__
+
+
+def nests_in(data: bytes, at: int = 0) -> list[bytes]:
+    """The allowed IPs that stand in ``data`` from an offset to the end, each in the kernel's encoding."""
+    nests = []
+    end = len(data)
+    while at < end:
+        length = data[at + _LENGTH_AT]
+        if length not in _NEST_BYTES or at + length > end:
+            raise ValueError("allowed IPs in an unknown layout")
+        nests.append(data[at : at + length])
+        at += length
+    return nests
 
 
 def host_nests(pairs: list[list[str]]) -> tuple[list[bytes], list[bytes]]:

@@ -6,17 +6,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from itertools import starmap
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-from .addresses import AllowedIPs
+from .addresses import AllowedIPs, Endpoint
 from .bulk import collection_paused
 from .keys import PrivateKey, PublicKey
-from .peers import Configuration, DeviceSettings, Peer, PeerState
-from .plan import Plan
+from .peers import (
+    Configuration,
+    ConfiguredPeersInOrder,
+    DeviceSettings,
+    Peer,
+    PeerState,
+    configured_peer,
+    nests_of,
+)
+from .plan import PeerUpdate, Plan
 
 T = TypeVar("T")
+
+
+class _Heard(NamedTuple):
+    """What a peer's state has beside its Configuration."""
+
+    endpoint: Endpoint | None = None
+    handshake: int = 0  # ns of CLOCK_REALTIME
+    received: int = 0  # bytes
+    sent: int = 0  # bytes
+
+
+_NOTHING = _Heard()
 
 
 class MemoryDevice:
@@ -27,31 +49,51 @@ class MemoryDevice:
 
     def __init__(self, name: str = "wg0") -> None:
         self.name = name
-        self.peers: dict[PublicKey, PeerState] = {}
-        self._owners: dict[bytes, PublicKey] = {}  # allowed IP -> the peer that has it
+        # Peers as bytes: they are what a snapshot of a million peers is read into, and a state is seldom asked for.
+        self._configurations: dict[bytes, bytes] = {}  # public key -> Configuration
+        self._heard: dict[bytes, _Heard] = {}  # public key -> what else there is; of most peers nothing
+        self._owners: dict[bytes, bytes] = {}  # allowed IP -> public key of the peer that has it
         self._settings = DeviceSettings(None, 0, 0)
         self._lock = threading.RLock()
+
+    @property
+    def peers(self) -> Mapping[PublicKey, PeerState]:
+        """The peers as they are now, also for another thread than the one that is changing them."""
+        now = tuple(self._configurations.items())
+        return MappingProxyType({PublicKey(key): self._state(key, configuration) for key, configuration in now})
+
+    def hear(self, public_key: bytes, **what: Any) -> None:
+        """Have heard this of a peer: its ``endpoint``, ``handshake``, ``received``, ``sent``, as they are in its state.
+        What is not given stays.
+        """
+        with self._lock:
+            if public_key not in self._configurations:
+                raise ValueError("no peer has this public key")
+            self._heard[public_key] = self._heard.get(public_key, _NOTHING)._replace(**what)
 
     def settings(self) -> DeviceSettings:
         return self._settings
 
     def read(self, fold: Callable[[Iterator[PeerState]], T]) -> T:
         with self._lock:
-            return fold(iter(self.peers.values()))
+            return fold(starmap(self._state, self._configurations.items()))
 
     def read_heard(self, fold: Callable[[Iterator[PeerState | None]], T]) -> T:
         with self._lock:
-            return fold(s if s.handshake or s.endpoint else None for s in self.peers.values())
+            return fold(
+                self._state(key, configuration) if key in self._heard else None
+                for key, configuration in self._configurations.items()
+            )
 
     def compare(self, expected: dict[bytes, bytes], fold: Callable[[Iterator[PeerState], dict[bytes, bytes]], T]) -> T:
         left = dict(expected)
 
         def differing() -> Iterator[PeerState]:
-            for state in self.peers.values():
-                if left.get(state.public_key) == Configuration.of(state):
-                    del left[state.public_key]
+            for key, configuration in self._configurations.items():
+                if left.get(key) == configuration:
+                    del left[key]
                 else:
-                    yield state
+                    yield self._state(key, configuration)
 
         with self._lock:
             return fold(differing(), left)
@@ -77,32 +119,19 @@ class MemoryDevice:
             for public_key in plan.removed:
                 self._remove(public_key)
             for update in plan.updated:
-                state = self.peers.get(update.public_key)
-                if state is None:
-                    continue
-                if update.allowed_ips is not None:
-                    if not update.keep_other_allowed_ips:
-                        self._release(state)
-                    taken = self._take(update.public_key, update.allowed_ips)
-                    state = self.peers[update.public_key]
-                    state = state._replace(allowed_ips=AllowedIPs(state.allowed_ips + taken))
-                self.peers[update.public_key] = state._replace(
-                    preshared_key=state.preshared_key if update.preshared_key is None else update.preshared_key,
-                    persistent_keepalive=(
-                        state.persistent_keepalive
-                        if update.persistent_keepalive is None
-                        else update.persistent_keepalive
-                    ),
-                    endpoint=state.endpoint if update.endpoint is None else update.endpoint,
-                )
-            for peer in plan.added:
-                self._put(peer)
+                self._update(update)
+            if isinstance(plan.added, ConfiguredPeersInOrder):
+                for key, configuration in plan.added.configurations:
+                    self._put(key, configuration)
+            else:
+                for peer in plan.added:
+                    self._put_peer(peer)
 
     def reinstate(self, peers: Sequence[Peer]) -> float:
         with self._lock:
             for peer in peers:
                 self._remove(peer.public_key)
-                self._put(peer)
+                self._put_peer(peer)
         return 0.0
 
     def forget_paths(self, addresses: Set[bytes]) -> None:
@@ -112,52 +141,62 @@ class MemoryDevice:
         with self._lock:
             self.flush()
             self.configure(private_key=private_key)
-            self._put(peer)
+            self._put_peer(peer)
 
     def flush(self) -> None:
         with self._lock:
-            self.peers.clear()
+            self._configurations.clear()
+            self._heard.clear()
             self._owners.clear()
 
     def exclusive(self) -> AbstractContextManager[None]:
         return self._lock  # type: ignore[return-value]
 
-    def _put(self, peer: Peer) -> None:
-        if peer.public_key == self._settings.public_key:
+    def _state(self, public_key: bytes, configuration: bytes) -> PeerState:
+        heard = self._heard.get(public_key, _NOTHING)
+        return PeerState(*configured_peer(public_key, configuration)[:4], *heard)
+
+    def _put_peer(self, peer: Peer) -> None:
+        self._put(peer.public_key, Configuration.of(peer), peer.endpoint)
+
+    def _put(self, public_key: bytes, configuration: bytes, endpoint: Endpoint | None = None) -> None:
+        if public_key == self._settings.public_key:
             return
-        state = self.peers.get(peer.public_key)
-        if state is None:
-            endpoint, handshake, received, sent = None, 0, 0, 0
-        else:
-            self._release(state)
-            endpoint, handshake, received, sent = state[4:]
-        key, preshared_key, keepalive, allowed_ips, other = peer
-        taken = self._take(key, allowed_ips)
-        self.peers[key] = PeerState(key, preshared_key, keepalive, taken, other or endpoint, handshake, received, sent)
+        if public_key in self._configurations:
+            self._release(public_key)
+        self._configurations[public_key] = configuration
+        owners = self._owners
+        for nest in nests_of(configuration):
+            if nest in owners:
+                self._withdraw(nest)
+            owners[nest] = public_key
+        if endpoint is not None:
+            self.hear(public_key, endpoint=endpoint)
 
-    def _remove(self, public_key: PublicKey) -> None:
-        state = self.peers.pop(public_key, None)
-        if state is not None:
-            for nest in state.allowed_ips.nests():
-                del self._owners[nest]
+    def _update(self, update: PeerUpdate) -> None:
+        configuration = self._configurations.get(update.public_key)
+        if configuration is None:
+            return
+        peer = configured_peer(update.public_key, configuration)
+        said = {name: getattr(update, name) for name in update.fields}
+        if update.allowed_ips is not None and update.keep_other_allowed_ips:
+            said["allowed_ips"] = AllowedIPs(peer.allowed_ips + update.allowed_ips)
+        self._put_peer(peer._replace(**said))
 
-    def _release(self, state: PeerState) -> None:
-        for nest in state.allowed_ips.nests():
+    def _remove(self, public_key: bytes) -> None:
+        if public_key in self._configurations:
+            self._release(public_key)
+            del self._configurations[public_key]
+            self._heard.pop(public_key, None)
+
+    def _release(self, public_key: bytes) -> None:
+        for nest in nests_of(self._configurations[public_key]):
             del self._owners[nest]
-        if state.public_key in self.peers:
-            self.peers[state.public_key] = state._replace(allowed_ips=AllowedIPs())
 
-    def _take(self, public_key: PublicKey, allowed_ips: AllowedIPs) -> AllowedIPs:
-        """They are the peer's from now on, and of whoever had them no more; returns them, each once."""
-        listed = allowed_ips.nests()
-        nests = dict.fromkeys(listed, public_key)
-        if len(nests) == len(listed) and self._owners.keys().isdisjoint(nests):
-            self._owners.update(nests)
-            return allowed_ips
-        for nest in nests:
-            if nest in self._owners:
-                robbed = self.peers[self._owners[nest]]
-                left = [n for n in robbed.allowed_ips.nests() if n != nest]
-                self.peers[robbed.public_key] = robbed._replace(allowed_ips=AllowedIPs(b"".join(left)))
-            self._owners[nest] = public_key
-        return AllowedIPs(b"".join(nests))
+    def _withdraw(self, nest: bytes) -> None:
+        """Take an allowed IP from the peer that has it; the first, if it is being given the same one twice."""
+        owner = self._owners[nest]
+        peer = configured_peer(owner, self._configurations[owner])
+        left = peer.allowed_ips.nests()
+        left.remove(nest)
+        self._configurations[owner] = Configuration.of(peer._replace(allowed_ips=AllowedIPs(b"".join(left))))

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import starmap
 from typing import NamedTuple
 
-from .addresses import AllowedIPs, Endpoint
+from .addresses import AllowedIPs, Endpoint, nests_in
 from .keys import KEY_BYTES, NO_PRESHARED_KEY, PresharedKey, PublicKey
 
 
@@ -65,6 +65,11 @@ def configured_peer(public_key: bytes, configuration: bytes) -> Peer:
         None,
     )
     return tuple.__new__(Peer, fields)
+
+
+def nests_of(configuration: bytes) -> list[bytes]:
+    """The allowed IPs of a Configuration, each in the kernel's encoding."""
+    return nests_in(configuration, _ALLOWED_IPS_AT)
 
 
 class ConfiguredPeersInOrder(Collection[Peer]):
