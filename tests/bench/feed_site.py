@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import secrets
 import socket
 import sqlite3
@@ -210,9 +211,10 @@ def fill(path: str, number: int) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("INSERT INTO accounts (account, state) VALUES (?, 'active')", (bytes(32),))
         taken = sorted(secrets.token_bytes(32) for _ in range(number))
+        places = random.sample(range(10 << 24, 11 << 24), number)  # in no order, as the registry gives them
         database.executemany(
             "INSERT INTO registrations (public_key, account, ipv4, ipv6) VALUES (?, ?, ?, ?)",
-            ((key, bytes(32), (10 << 24) + n, b"\xfd" + key[:15]) for n, key in enumerate(taken)),
+            ((key, bytes(32), place, b"\xfd" + key[:15]) for key, place in zip(taken, places, strict=True)),
         )
         database.commit()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
