@@ -23,7 +23,7 @@ import yaml
 from fleet.fleet import BOUND, IDLE_AFTER, Fleet, recap_of, start_playbook
 from fleet.gateway import INTERFACE, Gateway
 from fleet.hosts import CHECKOUT, CommandFailed
-from fleet.witnesses import can_connect, seen_beyond
+from fleet.witnesses import can_connect, connected, seen_beyond
 
 # What emulation adds to a second-by-second look at two machines.
 SLACK = 20  # seconds
@@ -92,6 +92,21 @@ class TestConnected:
         assert gateway.tracked(fleet.alice.ipv4) != []  # tracking is on: the tunnel's inside is there, for NAT
 
         assert gateway.tracked(fleet.alice.host.wan_ipv4) == []
+
+    @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+    def test_a_connection_that_a_client_never_closes_is_not_kept_for_days(
+        self, fleet: Fleet, gateway: Gateway, family: str
+    ) -> None:
+        beyond = next(other for other in fleet.gateways if other is not gateway)
+        inside, outside = getattr(fleet.alice, family), getattr(beyond.host, f"wan_{family}")
+
+        with connected(fleet.alice, outside, 22):
+            entries = [line for line in gateway.tracked(inside) if f"dst={outside} " in line and "dport=22 " in line]
+
+        assert entries != []
+        for entry in entries:
+            assert "ESTABLISHED" in entry
+            assert 7000 < int(entry.split()[2]) <= 7440
 
 
 class TestHost:

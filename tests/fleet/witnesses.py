@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .client import Client
 from .gateway import Gateway
@@ -46,6 +48,22 @@ def seen_beyond(client: Client, beyond: Gateway) -> list[str]:
     with beyond.host.start(f"timeout 60 python3 -c {shlex.quote(_MIRROR)}"):
         seen = client.inside(f"python3 -c {shlex.quote(_ASK)} {beyond.host.wan_ipv4} {beyond.host.wan_ipv6}")
     return seen.splitlines()
+
+
+@contextmanager
+def connected(client: Client, address: str, port: int) -> Iterator[None]:
+    """A TCP connection through the tunnel, to a server that speaks first, which then stays silent."""
+    hold = f"""
+import socket, time
+s = socket.create_connection(({address!r}, {port}), 30)
+print(len(s.recv(1)), flush=True)
+time.sleep(30)
+"""
+    with client.host.start(f"timeout 60 ip netns exec {client.name} python3 -c {shlex.quote(hold)}") as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "1\n", "no connection"
+        yield
+        held.kill()
 
 
 def can_connect(client: Client, address: str, port: int) -> bool:
