@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any, TextIO
+from typing import TextIO
 
 import uvicorn
 import uvloop
@@ -37,7 +37,6 @@ from .vault import Vault
 
 _KEEP_ALIVE = 75  # seconds; longer than the 60 of the usual proxies, so that they close first
 _GRACE = 30  # seconds that requests in hand have to finish
-_GOODBYE = 2  # seconds that the other end has to answer the end of TLS
 _BACKLOG = 2048
 _TICK = 1.0  # seconds
 _SWITCH = 0.0005  # seconds that a thread may go on while others could
@@ -65,7 +64,7 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
         # A thread that has waited for the database would else wait for another thread, 5 ms after each statement.
         sys.setswitchinterval(_SWITCH)
         stack.enter_context(_background(store, service))
-        loop = Loop()
+        loop = uvloop.new_event_loop()
         stack.callback(loop.close)
         loop.set_exception_handler(logs.on_loop_exception)
         loop.run_until_complete(_serve(service, settings.server, sockets, tls))
@@ -105,17 +104,6 @@ async def run(servers: list[HttpServer], reload: Callable[[], None], stopping: C
     gc.freeze()
     systemd.notify("READY=1")
     await running
-
-
-class Loop(uvloop.Loop):
-    """Ends connections with TLS soon. By default it waits for half a minute for the other end to agree, and so would a
-    stop: a client that keeps its connection for later does not see that it has ended.
-    """
-
-    async def create_server(self, *arguments: Any, **options: Any) -> Any:
-        if options.get("ssl") is not None:
-            options["ssl_shutdown_timeout"] = _GOODBYE
-        return await super().create_server(*arguments, **options)
 
 
 class HttpServer(uvicorn.Server):

@@ -23,10 +23,16 @@ from typing import Any
 
 import httpx
 import pytest
+import uvloop
 from made_up import key
 from registry.fixtures import NewDatabase
 from registry.site import assert_silent
 from registry.support import MASTER, Registry, until
+from starlette.types import Receive, Scope, Send
+
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.server import HttpServer
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.settings import ServerSettings
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.tls import Tls
 
 PACKAGE = Path(__file__).parents[4] / "plugins/module_utils"
 _STARTS_WITHIN = 60  # seconds
@@ -139,6 +145,47 @@ def test_a_stop_does_not_wait_for_clients_that_keep_their_connection(
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0  # TLS would wait for 30 s
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_slow_client_gets_all_of_an_answer_over_tls(certificate: tuple[Path, Path], stops: bool) -> None:
+    """Also what waits in the process when the answer ends, and the connection with it."""
+    chain, private = certificate
+    settings = ServerSettings(tls_certificate=str(chain), tls_key=str(private))
+    body = bytes(400_000)
+    answered = threading.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"400000")]})
+        await send({"type": "http.response.body", "body": body})
+        answered.set()
+
+    def serve() -> None:
+        with contextlib.closing(loop):
+            loop.run_until_complete(server.serve())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as plain:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # its connections inherit it
+        loop = uvloop.new_event_loop()
+        server = HttpServer(app, listening, settings, Tls(settings))
+        serving = threading.Thread(target=serve)
+        serving.start()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        plain.connect(listening.getsockname())
+        trusting = ssl.create_default_context(cafile=str(chain))
+        try:
+            with trusting.wrap_socket(plain, server_hostname="localhost") as client:
+                client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: %b\r\n\r\n" % (b"" if stops else b"close"))
+                assert answered.wait(60)
+                if stops:
+                    loop.call_soon_threadsafe(server.stop)
+                time.sleep(3)  # longer than the other end is waited for in a stop
+                told = b"".join(iter(lambda: client.recv(65_536), b""))
+        finally:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(server.stop)
+            serving.join()
+    assert told.endswith(b"\r\n\r\n" + body)
 
 
 def test_it_serves_tls_and_nothing_older_than_1_2(

@@ -18,6 +18,7 @@ from . import problems
 from .problems import HeadTooLarge, Malformed
 
 _ARRIVES_WITHIN = 30.0  # seconds, from the connection or the first byte to the end of the body
+_GOODBYE = 2.0  # seconds that the other end has to answer the end of TLS when the server stops
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -53,6 +54,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrived()
         super().on_message_complete()
 
+    def shutdown(self) -> None:
+        """The server stops: the connection ends when its answer is sent."""
+        super().shutdown()
+        self.loop.call_later(_GOODBYE, self._hang_up)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - we say it in our own words
         self._refuse(HeadTooLarge() if self._head > HeadTooLarge.limit else Malformed())
 
@@ -72,6 +78,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self.transport.close()
+
+    def _hang_up(self) -> None:
+        """Wait no longer for the other end to agree to the end of TLS, which could take half a minute: a client that
+        keeps its connection for later does not see that it has ended. What it has yet to take of an answer, it may.
+        """
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.loop.call_later(_GOODBYE, self._hang_up)
 
     def _refuse(self, error: Refused) -> None:
         body = problems.refusal(error).model_dump_json(exclude_none=True).encode()

@@ -13,13 +13,15 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import TextIO
 
+import uvloop
+
 from ...wireguard.errors import InvalidValue
 from .. import logs, migrations, serving
 from ..api.app import application_of, observed
 from ..api.health import health
 from ..api.protocol import BoundedProtocol
 from ..errors import DatabaseUnusable
-from ..server import HttpServer, Loop, listen, refuse_open_http, reload_certificate, run
+from ..server import HttpServer, listen, refuse_open_http, reload_certificate, run
 from ..settings import Settings
 from ..store import Environment, open_store
 from ..tls import Tls
@@ -63,7 +65,7 @@ def serve(settings: Settings, log: TextIO | None = None) -> None:
         stack.callback(service.close)
         sockets = listen(stack, settings.feed)
         logs.begin(log)
-        loop = Loop()
+        loop = uvloop.new_event_loop()
         stack.callback(loop.close)
         loop.set_exception_handler(logs.on_loop_exception)
         loop.run_until_complete(_serve(service, sockets, tls))
