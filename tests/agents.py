@@ -28,6 +28,9 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.p
 
 Index = Callable[[str], int | None]
 
+_PYTESTS_HOOK = threading.excepthook
+"""Has a test fail in which a thread failed. An agent puts its own in its place."""
+
 SOON = 60.0  # seconds; machines that run tests are slow at times
 
 
@@ -37,6 +40,14 @@ def configurations(peers: Iterable[Peer | PeerState]) -> dict[PublicKey, bytes]:
         each.public_key: Configuration.of(each._replace(allowed_ips=type(each.allowed_ips)(_ordered(each))))
         for each in peers
     }
+
+
+def run(service: Service) -> int:
+    """Until it is stopped; returns its exit status."""
+    try:
+        return service.run()
+    finally:
+        threading.excepthook = _PYTESTS_HOOK
 
 
 def _ordered(peer: Peer | PeerState) -> bytes:
@@ -83,7 +94,7 @@ class Agent:
         self._thread.start()
 
     def _run(self) -> None:
-        self.exit_status = self.service.run()
+        self.exit_status = run(self.service)
 
     @property
     def status(self) -> status.InterfaceStatus:

@@ -57,6 +57,7 @@ class FakeFeed:
         """As when its process ends: nothing of it is left, no thread and no connection."""
         if self._server is not None:
             self._server.shutdown()
+            self._server.socket.close()  # who loses its stream and comes back is refused
             self.silent.clear()
             with self._lock:
                 self._ended = True

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import SOON, Journal, configurations
+from agents import SOON, Journal, configurations, run
 from namespaces import wait_until
 from registry.feeding import KEYS, write_key
 from registry.fixtures import NewDatabase
@@ -114,7 +114,7 @@ class Fleet:
             run_directory=directory / "run", state_directory=directory / "state", purge_directory=directory / "purge",
             device=lambda _: device, index=lambda _: id(device),
         )  # fmt: skip
-        thread = threading.Thread(target=agent.run)
+        thread = threading.Thread(target=run, args=(agent,))
         thread.start()
         self.agents[label] = agent, thread
         return agent

@@ -445,7 +445,7 @@ def test_a_refusal_is_said_once_and_waited_out(
 ) -> None:
     feed.refusal = refusal
     with running(feed, tmp_path, interface) as agent:
-        wait_until(lambda: agent.status.attempts > 2, SOON, "attempts")
+        wait_until(lambda: agent.status.attempts > 2 and "ready: " in journal.text, SOON, "attempts")
         feed.refusal = None
         agent.settles()
     assert journal.text.count(said) == 2  # that, and that it is ready all the same
@@ -536,7 +536,8 @@ def test_systemd_hears_of_the_first_snapshot_and_of_the_end(
         assert "READY=1" not in manager.heard()
         interface.stuck.set()
         wait_until(lambda: "READY=1" in manager.heard(), SOON, "readiness")
-        assert f"STATUS=wg0: {PEERS} peers, revision {PEERS}" in manager.heard()
+        stands = f"STATUS=wg0: {PEERS} peers, revision {PEERS}"
+        wait_until(lambda: stands in manager.heard(), SOON, "the status")  # at the latest with the next look
         assert agent.stop() == 0
         assert manager.heard().endswith("STOPPING=1\n")
 
@@ -547,7 +548,8 @@ def test_a_boot_does_not_wait_for_a_registry_that_is_away(
     feed.stop()
     with running(feed, tmp_path, interface) as agent:
         wait_until(lambda: "READY=1" in manager.heard(), SOON, "readiness")
-        assert "STATUS=wg0: no peers yet: 127.0.0.1 does not answer: Connection refused" in manager.heard()
+        stands = "STATUS=wg0: no peers yet: 127.0.0.1 does not answer: Connection refused"
+        wait_until(lambda: stands in manager.heard(), SOON, "the status")
         feed.start()
         agent.settles()
 

@@ -123,11 +123,13 @@ def running(
     one = Running(client, site, gateways, tmp_path / "status.json")
     handlers = {service.ROTATE: one.service.rotate, service.LEAVE: one.service.leave}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    wait_until(lambda: one.stands() == "settled", SOON, "a registration")
-    yield one
-    one.stop()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        wait_until(lambda: one.stands() == "settled", SOON, "a registration")
+        yield one
+    finally:
+        one.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ class TestProcess:
         self.wait_for(pid_file)
         pid_file.write_text(str(ours.pid))
         assert process.stop(pid_file)
-        assert ours.wait(5) != 0
+        assert ours.wait(60) != 0
         assert not pid_file.exists()
 
 

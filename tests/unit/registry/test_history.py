@@ -280,7 +280,7 @@ def test_listeners_hear_of_each_portion(registry: Registry) -> None:
         registry.settle()
         driver = connection.connection.driver_connection
         assert driver is not None
-        assert [note.payload for note in driver.notifies(timeout=5, stop_after=1)] == ["2"]
+        assert [note.payload for note in driver.notifies(timeout=60, stop_after=1)] == ["2"]
 
 
 @pytest.mark.parametrize("database", ["postgresql"])

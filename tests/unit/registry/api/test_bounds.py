@@ -35,12 +35,12 @@ def site(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Site:
 )
 def test_a_request_that_does_not_arrive_is_not_waited_for(site: Site, begun: bytes) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    before = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(begun)
-        before = time.monotonic()
         while connection.recv(65536):
             pass
-        assert 0.3 < time.monotonic() - before < 8
+    assert 0.3 < time.monotonic() - before < 25  # the server's own bound is 30 s
 
 
 def test_a_connection_is_used_again_for_as_long_as_requests_come(site: Site) -> None:

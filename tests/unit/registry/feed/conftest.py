@@ -24,7 +24,8 @@ def serve(registry: Registry, signing_key: Path) -> Iterator[Feed]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> FeedSite:
-            return stack.enter_context(fed(registry, signing_key, **settings))
+            # Heartbeats come where a test asks for them, and not among the changes that it waits for.
+            return stack.enter_context(fed(registry, signing_key, **{"heartbeat": 60, **settings}))
 
         yield start
 

@@ -17,8 +17,8 @@ def waited(registry: Registry, seconds: float) -> float:
     """How long a wait of so many seconds lasts during which something is committed."""
     with leading(registry), watching(registry.store.engine) as watch:
         commit = threading.Timer(0.2, registry.register, ("alice", key(1)))
-        commit.start()
         begun = time.monotonic()
+        commit.start()
         watch.wait(seconds)
         lasted = time.monotonic() - begun
         commit.join()
