@@ -264,7 +264,7 @@ class SqliteStore:
     def __init__(self, engine: Engine, environment: Environment) -> None:
         self.engine = engine
         self.environment = environment
-        self._log = f"{engine.url.database}-wal"
+        self._log = f"{os.path.realpath(str(engine.url.database))}-wal"
         self._connection = engine.connect().execution_options(writes=True)
         driver: Any = self._connection.connection.driver_connection
         driver.execute(f"PRAGMA cache_size = -{_CACHE}")

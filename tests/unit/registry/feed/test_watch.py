@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from registry.fixtures import MakeRegistry, NewDatabase
 from registry.support import Registry, key, leading
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed.watch import watching
@@ -26,6 +27,15 @@ def waited(registry: Registry, seconds: float) -> float:
 
 
 def test_a_commit_ends_a_wait(registry: Registry) -> None:
+    registry.create("alice")
+    assert 0.1 < waited(registry, 60) < 30
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_database_may_be_a_link(make_registry: MakeRegistry, new_database: NewDatabase, tmp_path: Path) -> None:
+    """As where it was moved to a larger disk."""
+    (tmp_path / "link").symlink_to(new_database().removeprefix("sqlite:///"))
+    registry = make_registry(f"sqlite:///{tmp_path}/link")
     registry.create("alice")
     assert 0.1 < waited(registry, 60) < 30
 

@@ -33,7 +33,7 @@ class Watch(Protocol):
 def watching(engine: Engine) -> Iterator[Watch]:
     """From the moment on which it is entered no change is missed."""
     if engine.dialect.name == "sqlite":
-        path = Path(str(engine.url.database)).absolute()
+        path = Path(str(engine.url.database)).resolve()  # the log is beside the file, not beside a link to it
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
             connection.execute("SELECT 1 FROM history").fetchone()  # from now on there is a log
             with _noticing_touches(f"{path}-wal") as descriptor:
