@@ -39,7 +39,6 @@ def load_role_table() -> None:
         gateway_isolate_clients=True,
         gateway_allow_input=["udp dport 53"],
         gateway_forward_others=False,
-        gateway_tcp_idle_timeout=7440,
     )
     run("nft", "--file", "/proc/self/fd/0", text=table)
 
