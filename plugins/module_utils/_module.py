@@ -114,7 +114,7 @@ def _use_runtime(module: AnsibleModule, libraries: Sequence[str]) -> None:
     if _has_this_interpreter(RUNTIME) and not has_respawned():
         _import_from(RUNTIME)
     else:
-        _start_again(RUNTIME)
+        _start_again(module, RUNTIME)
     for library in libraries:
         if find_spec(_IMPORT_NAMES[library]) is None:
             _fail_without(module, library)
@@ -124,8 +124,8 @@ def _use_runtime_that_opens(module: AnsibleModule) -> NoReturn:
     """The same for the library that opens sealed preshared keys: registries and clients have it, gateways do not. Only
     a registry's answer tells that it is needed; then too nothing was changed.
     """
-    _start_again(REGISTRY_RUNTIME)
-    _start_again(RUNTIME)
+    _start_again(module, REGISTRY_RUNTIME)
+    _start_again(module, RUNTIME)
     module.fail_json(
         msg=f"{missing_required_lib(f'{CRYPTOGRAPHY} >= 48')} This fleet's preshared keys are told sealed only. The "
         "easiest is to delegate the task to the registry's host: it has the library, and this module then uses it.",
@@ -145,10 +145,17 @@ def _import_from(runtime: Path) -> None:
     sys.path[:] = [*(path for path in sys.path if path not in own), *own]
 
 
-def _start_again(runtime: Path) -> None:
+def _start_again(module: AnsibleModule, runtime: Path) -> None:
     python = runtime / "bin/python"
-    if not has_respawned() and python.exists() and not runtime.samefile(sys.prefix):
-        respawn_module(str(python))
+    if has_respawned() or not python.exists() or runtime.samefile(sys.prefix):
+        return
+    if "mitogen" in sys.modules:
+        module.fail_json(
+            msg=f"This module has to start again under {python}, which Mitogen's strategies cannot do. Let the play "
+            "have strategy: linear, or let ansible_python_interpreter be that one for this task.",
+            invocation=_invocation(module),
+        )
+    respawn_module(str(python))
 
 
 def _fail_without(module: AnsibleModule, library: str) -> NoReturn:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import ansible
@@ -85,6 +86,19 @@ def test_one_that_was_started_again_keeps_the_libraries_of_where_it_is(
 def test_it_starts_again_under_a_runtime_of_another_interpreter(run: RunModule, runtime: Path, tmp_path: Path) -> None:
     with pytest.raises(Respawned, match=f"{runtime}/bin/python"):
         run("keypair", path=str(tmp_path / "key"))
+    assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_under_mitogen_it_says_that_it_cannot_start_again(
+    run: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mitogen", ModuleType("mitogen"))
+
+    outcome = run("keypair", path=str(tmp_path / "key"))
+
+    assert outcome.failed
+    assert "strategy: linear" in outcome.result["msg"]
     assert not (tmp_path / "key").exists()
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +13,10 @@ from registry.feeding import KEYS, FeedSite, held
 from registry.support import key
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import snapshot
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import routes
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.position import Position
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import routes, snapshots
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed.frames import Frame, Frames
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed.snapshots import Sealed, Snapshots
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.packed import PackedPeers
 
 
@@ -91,3 +95,55 @@ def test_a_large_one_arrives_whole(site: FeedSite, monkeypatch: pytest.MonkeyPat
     gateway = site.gateway()
     gateway.take_snapshot()
     assert held(gateway) == site.expected()
+
+
+HERE, THERE = Position("5e" * 16, 1), Position("5e" * 16, 2)
+
+
+def test_one_that_was_begun_with_another_signing_key_is_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "_PAUSE", 0)
+
+    async def replace_the_key() -> bytes:
+        kept, begun, going_on = Snapshots(), asyncio.Event(), asyncio.Event()
+        signed_with = [b"the one before"]
+
+        async def build() -> Sealed:
+            sealed = Sealed(HERE, signed_with[-1])
+            begun.set()
+            await going_on.wait()
+            return sealed
+
+        asked = asyncio.create_task(kept.since(HERE, build))
+        await begun.wait()
+        signed_with.append(b"the next one")
+        kept.clear()
+        going_on.set()
+        return (await asked).document
+
+    assert asyncio.run(replace_the_key()) == b"the next one"
+
+
+def test_a_frame_that_was_begun_with_another_signing_key_is_not_kept() -> None:
+    async def replace_the_key() -> list[bytes]:
+        kept, begun, going_on = Frames(), asyncio.Event(), asyncio.Event()
+        signed_with = [b"the one before"]
+
+        async def read(reader: Position) -> Frame:
+            frame = Frame(reader, THERE, signed_with[-1])
+            begun.set()
+            await going_on.wait()
+            return frame
+
+        async def ask() -> bytes:
+            frame = await kept.after(HERE, read)
+            assert frame is not None
+            return frame.event
+
+        asked = asyncio.create_task(ask())
+        await begun.wait()
+        signed_with.append(b"the next one")
+        kept.clear()
+        going_on.set()
+        return [await asked, await ask(), await ask()]
+
+    assert asyncio.run(replace_the_key()) == [b"the one before", b"the next one", b"the next one"]

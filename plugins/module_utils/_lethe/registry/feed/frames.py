@@ -63,8 +63,9 @@ class Frames:
             # It goes on for the others when one of those who wait gives up.
             frame = await asyncio.shield(reading)
         finally:
-            if self._reading.get(reader) is reading:
+            wanted = self._reading.get(reader) is reading  # else it was cleared meanwhile, or others have seen to it
+            if wanted:
                 del self._reading[reader]
-        if frame is not None:
+        if wanted and frame is not None:
             self.remember(frame)
         return frame

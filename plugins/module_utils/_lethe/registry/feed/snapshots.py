@@ -44,9 +44,12 @@ class Snapshots:
     def clear(self) -> None:
         """Build the next one anew: the signing key is another one."""
         self._latest = None
+        self._building = None  # what is being built is signed with the one before
 
     async def _build_next(self, build: Callable[[], Awaitable[Sealed]]) -> None:
         await asyncio.sleep(self._begun + _PAUSE - time.monotonic())
         self._begun = time.monotonic()
         self._latest = None  # before the next one needs memory
-        self._latest = await build()
+        sealed = await build()
+        if self._building is asyncio.current_task():
+            self._latest = sealed
