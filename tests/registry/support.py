@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from made_up import key as key_text
+from sqlalchemy import select
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import (
     accounts,
@@ -23,8 +24,9 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
     registrations,
     sequencer,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.history import Change, Position
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.history import Position
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.registrations import Registration
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.schema import changes
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.settings import DAY, Settings
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import (
     ADDED,
@@ -38,6 +40,14 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.va
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.keys import PublicKey
 
 T = TypeVar("T")
+
+
+class Change(NamedTuple):
+    """One step from a revision to the next."""
+
+    revision: int
+    kind: int  # store.ADDED, store.REMOVED
+    public_key: PublicKey
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -180,9 +190,9 @@ class Registry:
         self.settle()
         return self.store.read(history.position)
 
-    def changes(self, after: int = 0, most: int = 1_000_000) -> list[Change]:
+    def changes(self, after: int = 0) -> list[Change]:
         self.settle()
-        return self.store.read(lambda tx: history.changes_after(tx, after, most))
+        return self.store.read(lambda tx: changes_after(tx, after, 1_000_000))
 
     def token(self, account: str) -> str:
         return self.store.write(lambda tx: credentials.issue_for_account(tx, account))
@@ -195,6 +205,13 @@ class Registry:
 
     def _for(self, account: str, use_case: Callable[[Transaction, bytes], T]) -> Callable[[Transaction], T]:
         return lambda tx: use_case(tx, opened(tx, account))
+
+
+def changes_after(tx: Transaction, revision: int, most: int) -> list[Change]:
+    """Up to ``most`` changes after a revision, in order."""
+    found = select(changes.c.revision, changes.c.kind, changes.c.public_key).where(changes.c.revision > revision)
+    rows = tx.connection.execute(found.order_by(changes.c.revision).limit(most))
+    return [Change(row.revision, row.kind, PublicKey(row.public_key)) for row in rows]
 
 
 def opened(tx: Transaction, account: str) -> bytes:

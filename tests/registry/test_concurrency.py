@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from registry.fixtures import NewDatabase
 from registry.postgresql_server import PostgresqlServer
-from registry.support import Clock, Follower, Registry, key, leading, migrate, register, until
+from registry.support import Clock, Follower, Registry, changes_after, key, leading, migrate, register, until
 from registry.writers import Writer, sequencer_process
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,7 +50,7 @@ class Reader:
 
     def follow(self) -> None:
         try:
-            some = self._registry.store.read(lambda tx: history.changes_after(tx, self.follower.revision, 200))
+            some = self._registry.store.read(lambda tx: changes_after(tx, self.follower.revision, 200))
         except SQLAlchemyError:
             return  # the server is being restarted
         self.follower.apply(some)

@@ -59,17 +59,6 @@ def test_what_failed_uses_up_no_revision(registry: Registry) -> None:
     assert [(change.revision, change.public_key) for change in registry.changes()] == [(1, key(2))]
 
 
-def test_changes_are_read_from_any_position_in_portions(registry: Registry) -> None:
-    registry.create("bob", 100)
-    for n in range(25):
-        registry.register("bob", key(n))
-
-    assert [change.revision for change in registry.changes(after=20)] == [21, 22, 23, 24, 25]
-    assert [change.revision for change in registry.changes(after=3, most=4)] == [4, 5, 6, 7]
-    assert registry.changes(after=25) == []
-    assert registry.changes(after=1000) == []
-
-
 def test_the_log_is_retained_for_its_time_and_then_forgotten(make_registry: MakeRegistry) -> None:
     registry = make_registry(change_retention=3600)
     registry.create("alice")

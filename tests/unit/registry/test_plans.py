@@ -144,7 +144,6 @@ def test_no_request_looks_at_a_whole_table(
         registry.store.read(credentials.labels)
         registry.store.write(lambda tx: credentials.withdraw(tx, "gateway", "g1"))
         registry.position()
-        registry.changes(ROWS - 10, 5)
 
     plans = carried_out(requests)
 

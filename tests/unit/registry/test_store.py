@@ -30,6 +30,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry im
     store,
 )
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.errors import DatabaseUnusable, KeyTaken
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import source
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.housekeeping import Housekeeper
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.sequencer import Sequencer
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
@@ -219,6 +220,16 @@ def test_a_reader_sees_one_state_from_beginning_to_end(registry: Registry) -> No
 
     assert registry.store.read(reads) == (0, 0)
     assert set(registry.exported()) == {key(1)}
+
+
+def test_a_reader_sees_what_was_committed_since_its_last_look(registry: Registry) -> None:
+    with registry.store.reader() as read:
+        seen = []
+        for number in range(3):
+            seen.append(read(source.position).revision)
+            registry.register("alice", key(number))
+            registry.settle()
+    assert seen == [0, 1, 2]
 
 
 def test_no_statements_values_are_in_an_error(registry: Registry) -> None:

@@ -8,19 +8,14 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 
-from ..wireguard.keys import PublicKey
 from . import reports
 from .schema import accounts, changes, credentials, history, outbox, registrations, resting
 from .settings import DAY
 from .store import Transaction
 
 _TIME_BYTES, _RANDOM_BYTES = 4, 12  # of an epoch
-
-_AFTER = (
-    select(changes).where(changes.c.revision > bindparam("after")).order_by(changes.c.revision).limit(bindparam("most"))
-)
 
 
 class Position(NamedTuple):
@@ -29,14 +24,6 @@ class Position(NamedTuple):
     epoch: str
     revision: int  # of the latest change
     horizon: int  # the latest revision that is not retained any more: changes after it are
-
-
-class Change(NamedTuple):
-    """One step from a revision to the next."""
-
-    revision: int
-    kind: int  # store.ADDED, store.REMOVED
-    public_key: PublicKey
 
 
 def new_epoch(now: float, *before: str) -> str:
@@ -49,12 +36,6 @@ def position(tx: Transaction) -> Position:
     row = tx.connection.execute(select(history.c.epoch, history.c.revision)).one()
     first = tx.connection.execute(select(func.min(changes.c.revision))).scalar_one()
     return Position(row.epoch, row.revision, row.revision if first is None else first - 1)
-
-
-def changes_after(tx: Transaction, revision: int, most: int) -> list[Change]:
-    """Up to ``most`` changes after a revision, in order."""
-    found = tx.rows(_AFTER, {"after": revision, "most": most})
-    return [Change(row.revision, row.kind, PublicKey(row.public_key)) for row in found]
 
 
 def begin_epoch(tx: Transaction) -> str:

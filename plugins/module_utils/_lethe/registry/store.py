@@ -169,8 +169,8 @@ class Store(Protocol):
         """Carry out a use case that only reads, on one state of the database."""
 
     def reader(self) -> AbstractContextManager[Reader]:
-        """``read``, again and again, over one connection and without what SQLAlchemy does for each transaction: for use
-        cases that read with ``first`` and ``rows`` alone.
+        """``read``, again and again, over one connection and without a transaction: for use cases of one statement,
+        which sees one state of the database by itself, by ``first`` or ``rows``.
         """
 
     def close(self) -> None:
@@ -297,16 +297,7 @@ class SqliteStore:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         with self.engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
-
-            def read(use_case: UseCase[T]) -> T:
-                driver.execute("BEGIN")
-                try:
-                    return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
-                finally:
-                    driver.rollback()  # nothing was written
-
-            yield read
+            yield lambda use_case: use_case(Transaction(connection, self.environment, int(self.environment.clock())))
 
     def close(self) -> None:
         with self._closing:
@@ -407,13 +398,8 @@ class PostgresqlStore:
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-
-            def read(use_case: UseCase[T]) -> T:
-                with connection.begin():
-                    return use_case(Transaction(connection, self.environment, int(self.environment.clock())))
-
-            yield read
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield lambda use_case: use_case(Transaction(connection, self.environment, int(self.environment.clock())))
 
     def close(self) -> None:
         self._closed = True

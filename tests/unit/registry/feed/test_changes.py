@@ -76,6 +76,23 @@ def test_suspension_takes_keys_away_and_resumption_brings_them_back(site: FeedSi
     assert held(gateway) == site.expected()
 
 
+def test_what_leads_on_is_read_from_any_position_in_portions(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MOST_CHANGES", 4)
+    register(registry, *range(10))
+    epoch = registry.position().epoch
+
+    def read_after(revision: int) -> tuple[int, int] | None:
+        batch = registry.store.read(lambda tx: source.batch_after(tx, Position(epoch, revision)))
+        return batch and (batch.after, batch.revision)
+
+    assert [read_after(revision) for revision in (0, 3, 8, 10)] == [(0, 4), (3, 7), (8, 10), None]
+    for gone in (Position(epoch, 11), Position("5e" * 16, 5)):
+        with pytest.raises(source.PositionGone):
+            registry.store.read(lambda tx, gone=gone: source.batch_after(tx, gone))
+
+
 def test_a_key_that_goes_in_one_batch_and_comes_back_in_the_next_is_in_the_one_as_gone(
     registry: Registry, serve: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,6 @@ from ...wireguard.bulk import collection_paused
 from ...wireguard.keys import NO_PRESHARED_KEY, PublicKey
 from ...wireguard.peers import Peer
 from ..errors import Refused
-from ..history import changes_after
 from ..history import position as history_position
 from ..schema import changes, feed_peers, history, outbox
 from ..store import REMOVED, Transaction
@@ -32,8 +31,24 @@ _ROWS = 5000  # of a snapshot, read at once
 
 _POSITION = select(history.c.epoch, history.c.revision)
 _WAITING = select(func.count()).select_from(outbox)
-_CHANGED = select(changes.c.public_key).where(changes.c.revision.between(bindparam("begin"), bindparam("end")))
-_PEERS = select(feed_peers).where(feed_peers.c.public_key.in_(_CHANGED))
+# One statement, so that it needs no transaction around it to see one state of the database. There is always a row: the
+# history's, without a change where there is none.
+_FOLLOWING = (
+    select(
+        history.c.epoch,
+        history.c.revision.label("latest"),
+        changes.c.revision,
+        changes.c.public_key,
+        changes.c.kind,
+        feed_peers.c.public_key.label("peer"),
+        feed_peers.c.ipv4,
+        feed_peers.c.ipv6,
+        feed_peers.c.preshared_key,
+    )
+    .outerjoin_from(history, changes, changes.c.revision.between(bindparam("begin"), bindparam("end")))
+    .outerjoin(feed_peers, feed_peers.c.public_key == changes.c.public_key)
+    .order_by(changes.c.revision)
+)
 _ALL = select(feed_peers).order_by(feed_peers.c.public_key).execution_options(yield_per=_ROWS)
 
 
@@ -63,21 +78,19 @@ def require(tx: Transaction, reader: Position) -> None:
 
 def batch_after(tx: Transaction, reader: Position) -> Batch | None:
     """What leads on from a reader's position; None if nothing has changed since. Raises PositionGone."""
-    now = position(tx)
-    if reader.epoch != now.epoch or reader.revision > now.revision:
+    rows = tx.rows(_FOLLOWING, {"begin": reader.revision + 1, "end": reader.revision + MOST_CHANGES})
+    epoch, latest, first = rows[0][:3]
+    if reader.epoch != epoch or reader.revision > latest:
         raise PositionGone
-    if reader.revision == now.revision:
+    if reader.revision == latest:
         return None
-    following = changes_after(tx, reader.revision, MOST_CHANGES)
-    if not following or following[0].revision != reader.revision + 1:
+    if first != reader.revision + 1:
         raise PositionGone
-    last = {change.public_key: change.kind for change in following}
-    removed = sorted(key for key, kind in last.items() if kind == REMOVED)
-    reached = following[-1].revision
+    became = sorted({row.public_key: row for row in rows}.items())
+    removed = tuple(PublicKey(key) for key, row in became if row.kind == REMOVED)
     # A key that has gone since is not found; its removal follows.
-    rows = tx.rows(_PEERS, {"begin": following[0].revision, "end": reached})
-    peers = sorted(_peer(tx, row) for row in rows if last[row.public_key] != REMOVED)
-    return Batch(now.epoch, reader.revision, reached, made(tx), tuple(removed), tuple(peers))
+    peers = tuple(_peer(tx, row) for _key, row in became if row.kind != REMOVED and row.peer is not None)
+    return Batch(epoch, reader.revision, rows[-1].revision, made(tx), removed, peers)
 
 
 @collection_paused()
