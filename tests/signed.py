@@ -13,7 +13,7 @@ from made_up import key
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import batch as batches
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed import snapshot as snapshots
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.batch import Batch
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.batch import Draft
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.position import Position
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.signing import Signer, SigningKey, VerifyKeys
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.snapshot import Snapshot
@@ -22,7 +22,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.k
     PresharedKey,
     PublicKey,
 )
-from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.packed import pack
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.packed import pack, record
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.wireguard.peers import Peer
 
 SIGNING = SigningKey(bytes(range(32)))
@@ -71,7 +71,8 @@ class SignedRegistry:
         self, after: int, removed: Iterable[PublicKey] = (), peers: Iterable[Peer] = (), signer: Signer | None = None
     ) -> bytes:
         """From a revision to the present one."""
-        made = Batch(self.epoch, after, self.revision, self._now(), tuple(removed), tuple(peers))
+        records = [record(each, "peer") for each in peers]
+        made = Draft(Position(self.epoch, after), self.position, self._now(), tuple(removed), records)
         return batches.encode(made, signer or self.signer)
 
     def heartbeat(self) -> bytes:

@@ -19,6 +19,7 @@ nowhere and has no records is a heartbeat.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..wireguard import packed
@@ -38,7 +39,19 @@ _REMOVED = 0x80
 _WHAT = "the batch"
 
 
+class Draft(NamedTuple):
+    """A batch that is to be signed. Its peers are records: the registry has no need of them otherwise."""
+
+    after: Position  # that a reader must have applied
+    position: Position  # that it then has, of the same epoch
+    made: int  # milliseconds since 1970
+    removed: Sequence[bytes]  # public keys
+    records: Sequence[tuple[int, bytes]]  # as packed.record gives them
+
+
 class Batch(NamedTuple):
+    """One that was read."""
+
     epoch: str
     after: int  # the revision that a reader must have applied
     revision: int  # the revision that it then has
@@ -56,21 +69,12 @@ class Batch(NamedTuple):
         return self.after == self.revision
 
 
-def encode(batch: Batch, signer: Signer) -> bytes:
-    """Raises InvalidValue for a peer that a record cannot hold."""
-    parts = [
-        _HEADER.pack(
-            bytes.fromhex(batch.epoch),
-            batch.after,
-            batch.revision,
-            batch.made,
-            len(batch.removed) + len(batch.peers),
-        )
-    ]
-    parts += [bytes([_REMOVED]) + key for key in batch.removed]
-    for i, peer in enumerate(batch.peers):
-        has, record = packed.record(peer, f"peers[{i}]")
-        parts.append(bytes([has]) + record)
+def encode(draft: Draft, signer: Signer) -> bytes:
+    epoch, revision = draft.position
+    count = len(draft.removed) + len(draft.records)
+    parts = [_HEADER.pack(bytes.fromhex(epoch), draft.after.revision, revision, draft.made, count)]
+    parts += [bytes([_REMOVED]) + key for key in draft.removed]
+    parts += [bytes([has]) + record for has, record in draft.records]
     return signer.sealed(MAGIC, b"".join(parts))
 
 

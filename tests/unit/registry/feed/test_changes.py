@@ -84,8 +84,8 @@ def test_what_leads_on_is_read_from_any_position_in_portions(
     epoch = registry.position().epoch
 
     def read_after(revision: int) -> tuple[int, int] | None:
-        batch = registry.store.read(lambda tx: source.batch_after(tx, Position(epoch, revision)))
-        return batch and (batch.after, batch.revision)
+        draft = registry.store.read(lambda tx: source.batch_after(tx, Position(epoch, revision)))
+        return draft and (draft.after.revision, draft.position.revision)
 
     assert [read_after(revision) for revision in (0, 3, 8, 10)] == [(0, 4), (3, 7), (8, 10), None]
     for gone in (Position(epoch, 11), Position("5e" * 16, 5)):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...feed import batch as batches
 from ...feed import events
-from ...feed.batch import Batch
+from ...feed.batch import Draft
 from ...feed.position import Position
 from ...feed.signing import Signer
 
@@ -24,9 +24,9 @@ class Frame(NamedTuple):
     event: bytes
 
     @classmethod
-    def of(cls, batch: Batch, signer: Signer) -> Frame:
-        event = events.encode(batch.position, batches.encode(batch, signer))
-        return cls(Position(batch.epoch, batch.after), batch.position, event)
+    def of(cls, draft: Draft, signer: Signer) -> Frame:
+        event = events.encode(draft.position, batches.encode(draft, signer))
+        return cls(draft.after, draft.position, event)
 
 
 class Frames:

@@ -9,19 +9,14 @@ in their own order: which came with which, and when, is nobody's business.
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Any
+from sqlalchemy import bindparam, func, select
 
-from sqlalchemy import Row, bindparam, func, select
-
-from ...feed.batch import MOST_CHANGES, Batch
+from ...feed.batch import MOST_CHANGES, Draft
 from ...feed.position import Position
 from ...feed.snapshot import Snapshot
 from ...wireguard import packed
-from ...wireguard.addresses import AllowedIP, AllowedIPs
 from ...wireguard.bulk import collection_paused
-from ...wireguard.keys import NO_PRESHARED_KEY, PublicKey
-from ...wireguard.peers import Peer
+from ...wireguard.keys import PublicKey
 from ..errors import Refused
 from ..history import position as history_position
 from ..schema import changes, feed_peers, history, outbox
@@ -76,7 +71,7 @@ def require(tx: Transaction, reader: Position) -> None:
         raise PositionGone
 
 
-def batch_after(tx: Transaction, reader: Position) -> Batch | None:
+def batch_after(tx: Transaction, reader: Position) -> Draft | None:
     """What leads on from a reader's position; None if nothing has changed since. Raises PositionGone."""
     rows = tx.rows(_FOLLOWING, {"begin": reader.revision + 1, "end": reader.revision + MOST_CHANGES})
     epoch, latest, first = rows[0][:3]
@@ -87,10 +82,13 @@ def batch_after(tx: Transaction, reader: Position) -> Batch | None:
     if first != reader.revision + 1:
         raise PositionGone
     became = sorted({row.public_key: row for row in rows}.items())
-    removed = tuple(PublicKey(key) for key, row in became if row.kind == REMOVED)
-    # A key that has gone since is not found; its removal follows.
-    peers = tuple(_peer(tx, row) for _key, row in became if row.kind != REMOVED and row.peer is not None)
-    return Batch(epoch, reader.revision, rows[-1].revision, made(tx), removed, peers)
+    removed = [key for key, row in became if row.kind == REMOVED]
+    records = [
+        _record(tx, key, row.ipv4, row.ipv6, row.preshared_key)
+        for key, row in became
+        if row.kind != REMOVED and row.peer is not None  # one that has gone since is not there; its removal follows
+    ]
+    return Draft(reader, Position(epoch, rows[-1].revision), made(tx), removed, records)
 
 
 @collection_paused()
@@ -98,14 +96,8 @@ def snapshot(tx: Transaction) -> Snapshot:
     """All peers that gateways should have."""
     shapes: dict[int, list[bytes]] = {}
     with tx.connection.execute(_ALL) as rows:
-        for public_key, ipv4, ipv6, sealed in rows:
-            has, record = 0, public_key
-            if sealed is not None:
-                has, record = packed.PRESHARED_KEY, record + tx.vault.unseal(sealed, PublicKey(public_key))
-            if ipv4 is not None:
-                has, record = has | packed.IPV4, record + ipv4.to_bytes(4, "big")
-            if ipv6 is not None:
-                has, record = has | packed.IPV6, record + ipv6
+        for row in rows:
+            has, record = _record(tx, *row)
             shapes.setdefault(has, []).append(record)
     blocks = tuple(packed.pack_records(has, records) for has, records in sorted(shapes.items()))
     return Snapshot(position(tx), made(tx), blocks)
@@ -116,12 +108,15 @@ def made(tx: Transaction) -> int:
     return int(tx.environment.clock() * 1000)
 
 
-def _peer(tx: Transaction, row: Row[Any]) -> Peer:
-    public_key = PublicKey(row.public_key)
-    addresses = []
-    if row.ipv4 is not None:
-        addresses.append(AllowedIP(ipaddress.IPv4Address(row.ipv4).packed, 32))
-    if row.ipv6 is not None:
-        addresses.append(AllowedIP(row.ipv6, 128))
-    preshared_key = NO_PRESHARED_KEY if row.preshared_key is None else tx.vault.unseal(row.preshared_key, public_key)
-    return Peer(public_key, preshared_key, 0, AllowedIPs.of(addresses), None)
+def _record(
+    tx: Transaction, public_key: bytes, ipv4: int | None, ipv6: bytes | None, sealed: bytes | None
+) -> tuple[int, bytes]:
+    """What a peer's packed record has, and the record."""
+    has, record = 0, public_key
+    if sealed is not None:
+        has, record = packed.PRESHARED_KEY, record + tx.vault.unseal(sealed, PublicKey(public_key))
+    if ipv4 is not None:
+        has, record = has | packed.IPV4, record + ipv4.to_bytes(4, "big")
+    if ipv6 is not None:
+        has, record = has | packed.IPV6, record + ipv6
+    return has, record

@@ -19,7 +19,7 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import TypeVar
 
-from ...feed.batch import MOST_CHANGES, Batch
+from ...feed.batch import MOST_CHANGES, Draft
 from ...feed.position import Position
 from ..store import Reader, Store
 from . import source
@@ -93,14 +93,14 @@ class Tail:
                 self._publish(batch)
             elif begun - self._published >= self._heartbeat:
                 self._publish(_heartbeat(position, self._store.environment.clock()))
-            if batch is None or batch.revision - batch.after < MOST_CHANGES:  # else there is more
+            if batch is None or batch.position.revision - batch.after.revision < MOST_CHANGES:  # else there is more
                 watch.wait(max(0.0, min(_LOOK, self._published + self._heartbeat - time.monotonic())))
             self._handed.result()
             if batch is not None:
                 pause = min(max(_LEAST_PAUSE, _SHARE * (self._published - begun)), _MOST_PAUSE)
                 self._stop.wait(max(0.0, self._published + pause - time.monotonic()))
 
-    def _look(self, read: Reader) -> tuple[Position, Batch | None]:
+    def _look(self, read: Reader) -> tuple[Position, Draft | None]:
         """Where we stand, and what has changed since; a history to which nothing leads from there is taken up
         where it stands.
         """
@@ -113,7 +113,7 @@ class Tail:
         self._in_loop(self._restart, position, position)
         return position, None
 
-    def _publish(self, batch: Batch) -> None:
+    def _publish(self, batch: Draft) -> None:
         self._in_loop(self._publish_frame, Frame.of(batch, self._signer.signer), batch.position)
 
     def _in_loop(self, call: Callable[[A], None], argument: A, position: Position) -> None:
@@ -135,6 +135,6 @@ class Tail:
         self._handed = done
 
 
-def _heartbeat(position: Position, now: float) -> Batch:
+def _heartbeat(position: Position, now: float) -> Draft:
     """``now``: seconds since 1970."""
-    return Batch(position.epoch, position.revision, position.revision, int(now * 1000), (), ())
+    return Draft(position, position, int(now * 1000), (), ())
