@@ -68,17 +68,16 @@ def _row_type(cursor: Any) -> Any:
 
 def carry_out(connection: Connection, text: str, *values: Any) -> Any:
     """Carry a statement out, once or with each of the values; returns the driver's cursor. Raises DBAPIError."""
-    driver: Any = connection.connection.driver_connection
-    errors = connection.dialect.loaded_dbapi.Error
+    dbapi = connection.dialect.loaded_dbapi
     try:
-        cursor = driver.cursor()
+        cursor: Any = connection.connection.cursor()
         if len(values) > 1:
             cursor.executemany(text, values)
         else:
             cursor.execute(text, *values)
-    except errors as error:
+    except dbapi.Error as error:
         raise DBAPIError.instance(
-            text, None, error, errors, hide_parameters=True, dialect=connection.dialect
+            text, None, error, dbapi.Error, hide_parameters=True, dialect=connection.dialect
         ) from error
     return cursor
 
