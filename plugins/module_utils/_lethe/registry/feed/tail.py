@@ -15,8 +15,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from functools import partial
+from queue import SimpleQueue
 from typing import TypeVar
 
 from ...feed.batch import MOST_CHANGES, Draft
@@ -62,8 +62,8 @@ class Tail:
         self._loop = asyncio.get_running_loop()
         self._position: Position | None = None
         self._published = time.monotonic()
-        self._handed: Future[None] = Future()  # what the event loop was given last
-        self._handed.set_result(None)
+        self._unanswered = 0  # of what the event loop was given
+        self._answers: SimpleQueue[BaseException | None] = SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed-tail", daemon=True)
         self._thread.start()
@@ -84,7 +84,7 @@ class Tail:
             self._stop.wait(_AGAIN * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
 
     def _follow(self, watch: Watch, read: Reader) -> None:
-        wait([self._handed])
+        self._wait_for_loop()
         while not self._stop.is_set():
             begun = time.monotonic()
             position, batch = self._look(read)
@@ -95,10 +95,12 @@ class Tail:
                 self._publish(_heartbeat(position, self._store.environment.clock()))
             if batch is None or batch.position.revision - batch.after.revision < MOST_CHANGES:  # else there is more
                 watch.wait(max(0.0, min(_LOOK, self._published + self._heartbeat - time.monotonic())))
-            self._handed.result()
+            self._wait_for_loop()
             if batch is not None:
                 pause = min(max(_LEAST_PAUSE, _SHARE * (self._published - begun)), _MOST_PAUSE)
-                self._stop.wait(max(0.0, self._published + pause - time.monotonic()))
+                left = self._published + pause - time.monotonic()
+                if left > 0:
+                    self._stop.wait(left)
 
     def _look(self, read: Reader) -> tuple[Position, Draft | None]:
         """Where we stand, and what has changed since; a history to which nothing leads from there is taken up
@@ -117,22 +119,29 @@ class Tail:
         self._in_loop(self._publish_frame, Frame.of(batch, self._signer.signer), batch.position)
 
     def _in_loop(self, call: Callable[[A], None], argument: A, position: Position) -> None:
-        """Let the event loop call it, by which we stand at a position; ``_handed`` tells when. This thread waits for
-        that before it looks again: batches never pile up before the loop.
+        """Let the event loop call it, by which we stand at a position. This thread waits for that before it looks
+        again: batches never pile up before the loop.
         """
-        done: Future[None] = Future()
 
         def do() -> None:
+            problem: BaseException | None = None
             try:
                 call(argument)
-            except BaseException as error:  # noqa: BLE001 - the thread's to raise
-                done.set_exception(error)
-            else:
                 self._position, self._published = position, time.monotonic()
-                done.set_result(None)
+            except BaseException as error:  # noqa: BLE001 - the thread's to raise
+                problem = error
+            self._answers.put(problem)
 
         self._loop.call_soon_threadsafe(do)
-        self._handed = done
+        self._unanswered += 1
+
+    def _wait_for_loop(self) -> None:
+        """Until it has done what it was given. Raises what that raised."""
+        while self._unanswered:
+            problem = self._answers.get()
+            self._unanswered -= 1
+            if problem is not None:
+                raise problem
 
 
 def _heartbeat(position: Position, now: float) -> Draft:
