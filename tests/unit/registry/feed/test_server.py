@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import ssl
 import subprocess
@@ -173,6 +174,7 @@ def test_metrics_can_be_apart_and_name_nobody(registry: Registry, process: Calla
         numbers = httpx.get(f"http://localhost:{port}/metrics").text
     assert "\nlethe_feed_streams 1.0\n" in numbers
     assert "\nlethe_feed_database_up 1.0\n" in numbers
+    assert re.search(r"\nlethe_feed_deliveries_total [1-9]", numbers)
     assert "gateway one" not in numbers
     assert httpx.get(f"{feed.url}/metrics").status_code == 404
     assert feed.process is not None

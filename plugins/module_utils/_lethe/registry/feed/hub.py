@@ -103,11 +103,11 @@ class Hub:
             stream.end()
             return
         self._streams.add(stream)
-        self._metrics.streams.set(len(self._streams))
+        self._metrics.streams = len(self._streams)
 
     def leave(self, stream: Stream) -> None:
         self._streams.discard(stream)
-        self._metrics.streams.set(len(self._streams))
+        self._metrics.streams = len(self._streams)
 
     def credentials(self) -> set[bytes]:
         """Whose streams these are: keyed hashes."""
@@ -129,7 +129,7 @@ class Hub:
 
     def _move(self, position: Position) -> None:
         self.position = position
-        self._metrics.revision.set(position.revision)
+        self._metrics.revision = position.revision
         self._moved.set()
         self._moved = asyncio.Event()
 

@@ -5,37 +5,62 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ..api.metrics import RequestMetrics
 
 _PREFIX = "lethe_feed"
 
 
-class FeedMetrics(RequestMetrics):
-    """Of one process."""
+class FeedMetrics(RequestMetrics, Collector):
+    """Of one process. What changes with each batch is a plain number until somebody asks for it: Prometheus' own take
+    as long as several deliveries.
+    """
 
     def __init__(self) -> None:
         super().__init__(_PREFIX)
         registry = self._process
-        self.streams = Gauge(f"{_PREFIX}_streams", "Connections that follow, and are up to date.", registry=registry)
-        self.revision = Gauge(f"{_PREFIX}_revision", "Where the streams stand.", registry=registry)
-        self.database_up = Gauge(f"{_PREFIX}_database_up", "Whether the change log can be read.", registry=registry)
-        self._batches = Counter(f"{_PREFIX}_batches", "Batches and heartbeats sent to all streams.", registry=registry)
-        self._deliveries = Counter(f"{_PREFIX}_deliveries", "The same, for each stream.", registry=registry)
-        self._bytes = Counter(f"{_PREFIX}_delivered_bytes", "Bytes of these deliveries.", registry=registry)
+        self.streams = 0
+        self.revision = 0
+        self._database_up = False
+        self._batches = self._deliveries = self._bytes = 0
         self._cut_off = Counter(f"{_PREFIX}_cut_off", "Streams that were ended here.", ("why",), registry=registry)
         self.snapshots = Counter(f"{_PREFIX}_snapshots_built", "Snapshots that were built.", registry=registry)
+        registry.register(self)
+
+    def reachable(self, reachable: bool) -> None:
+        """Whether the change log can be read now."""
+        self._database_up = reachable
 
     def delivered(self, streams: int, size: int) -> None:
         """A batch of this size in bytes went to so many streams."""
-        self._batches.inc()
-        self._deliveries.inc(streams)
-        self._bytes.inc(streams * size)
+        self._batches += 1
+        self._deliveries += streams
+        self._bytes += streams * size
 
     def cut_off(self, why: str) -> None:
         self._cut_off.labels(why).inc()
 
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("streams", "Connections that follow, and are up to date.", self.streams)
+        yield _gauge("revision", "Where the streams stand.", self.revision)
+        yield _gauge("database_up", "Whether the change log can be read.", self._database_up)
+        yield _counter("batches", "Batches and heartbeats sent to all streams.", self._batches)
+        yield _counter("deliveries", "The same, for each stream.", self._deliveries)
+        yield _counter("delivered_bytes", "Bytes of these deliveries.", self._bytes)
+
     def text(self) -> bytes:
         """In Prometheus' format."""
         return generate_latest(self._process)
+
+
+def _gauge(name: str, text: str, value: int) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)

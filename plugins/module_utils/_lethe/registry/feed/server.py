@@ -107,7 +107,7 @@ async def following(service: FeedService) -> AsyncIterator[None]:
         service.settings.heartbeat,
         service.publish,
         service.restart,
-        service.metrics.database_up.set,
+        service.metrics.reachable,
     )
     tasks = [asyncio.create_task(work()) for work in (service.keep_reports, service.check_credentials)]
     try:
