@@ -17,15 +17,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
+from statistics import median, quantiles
+from typing import Any, NamedTuple
 
 from feed_site import (
     FEEDS_PROCESSOR,
@@ -42,6 +41,7 @@ from feed_site import (
 )
 
 CHANGES_EVERY = 0.1  # seconds
+ROUNDS = 3
 SLOWER = 0.4  # seconds, where all the gateways' work for one change takes a processor longer than the usual time
 IDLE_SECONDS = 75
 EVENT = 300  # bytes of a batch with one registration, on its way
@@ -64,37 +64,46 @@ class Bench:
                 yield site
 
     def propagation(
-        self, gateways: int, mode: str, changes: int, tls: bool = False, every: float = CHANGES_EVERY
+        self,
+        gateways: int,
+        mode: str,
+        changes: int,
+        tls: bool = False,
+        every: float = CHANGES_EVERY,
+        rounds: int = ROUNDS,
     ) -> Row:
-        """From the API's answer until all gateways have the change, and what the feed's process spent."""
+        """From the API's answer until all gateways have the change, and what the feed's process spent: in rounds of so
+        many changes, the median of these.
+        """
         with self.site(10_000, tls) as site:
             feed = site.start_feed()
             site.start_api()
             site.register()  # everything is warm
             with site.gateways(gateways, mode) as processes:
                 time.sleep(1)
-                base, answered, spent = _changed(site, feed, changes, every)
+                charged, apart = list[_Round](), list[_Round]()
+                for _ in range(rounds):
+                    charged.append(_changed(site, feed, changes, every))
+                    if self._apart:
+                        with receiving_on(OTHER_PROCESSORS[-1]):
+                            apart.append(_changed(site, feed, changes, every))
                 idle_begun, idle_before = time.monotonic(), processor_seconds(feed)
                 time.sleep(10)
                 idle = (processor_seconds(feed) - idle_before) / (time.monotonic() - idle_begun)
-                end, later, sent = site.position().revision, list[float](), None
-                if self._apart:
-                    with receiving_on(OTHER_PROCESSORS[-1]):
-                        end, later, sent = _changed(site, feed, changes, every)
                 seen = _seen(processes)
-            took = [_everywhere(seen, base + n + 1, moment, gateways) for n, moment in enumerate(answered)]
-            for n, moment in enumerate(later):
-                _everywhere(seen, end + n + 1, moment, gateways)
-            cuts = quantiles(took, n=100)
+            for each in apart:
+                _everywhere(seen, each, gateways)
+            cuts = quantiles([took for each in charged for took in _everywhere(seen, each, gateways)], n=100)
             return {
                 "case": f"propagation to {mode}" + (", TLS" if tls else ""),
                 "gateways": gateways,
-                "changes": changes,
+                "changes": rounds * changes,
+                "rounds": rounds,
                 "every_s": every,
                 "p50_ms": round(cuts[49], 1),
                 "p99_ms": round(cuts[98], 1),
-                "server_us_per_delivery": _each(spent, _deliveries(seen, base, end)),
-                "server_sending_us_per_delivery": _each(sent, _deliveries(seen, end)),
+                "server_us_per_delivery": _per_delivery(seen, charged),
+                "server_sending_us_per_delivery": _per_delivery(seen, apart) if apart else None,
                 "server_idle_percent": round(idle * 100, 2),
                 "server_memory_mb": round(peak_memory(feed)),
             }
@@ -183,10 +192,17 @@ def _agent(site: Site, stack: contextlib.ExitStack, mode: str) -> Process:
     return started_on(OTHER_PROCESSORS, stack, *what)
 
 
-def _changed(site: Site, feed: Process, changes: int, every: float) -> tuple[int, list[float], float]:
-    """Make so many changes: the revision before them, the moments of the API's answers, and what the feed's process
-    spent (seconds).
-    """
+class _Round(NamedTuple):
+    """Changes that were made one after another."""
+
+    begin: int  # the revision before them
+    end: int  # the last one's
+    answered: list[float]  # the moments of the API's answers
+    spent: float  # seconds, of a processor, by the feed's process
+
+
+def _changed(site: Site, feed: Process, changes: int, every: float) -> _Round:
+    """Make so many changes."""
     base, before = site.position().revision, processor_seconds(feed)
     begun = time.monotonic()
     answered = []
@@ -194,7 +210,7 @@ def _changed(site: Site, feed: Process, changes: int, every: float) -> tuple[int
         time.sleep(max(0.0, begun + n * every - time.monotonic()))
         answered.append(site.register())
     time.sleep(1)
-    return base, answered, processor_seconds(feed) - before
+    return _Round(base, site.position().revision, answered, processor_seconds(feed) - before)
 
 
 def _bare_send(connections: int, rounds: int) -> float:
@@ -204,14 +220,15 @@ def _bare_send(connections: int, rounds: int) -> float:
     return round(float(json.loads(told)["us"]), 1)
 
 
-def _each(spent: float | None, deliveries: int) -> float | None:
-    """Microseconds."""
-    return None if spent is None else round(spent / deliveries * 1e6, 1)
+def _per_delivery(seen: dict[int, list[list[float]]], rounds: list[_Round]) -> float:
+    """Microseconds, the rounds' median."""
+    return round(median(each.spent / _deliveries(seen, each) for each in rounds) * 1e6, 1)
 
 
-def _deliveries(seen: dict[int, list[list[float]]], after: int, until: float = math.inf) -> int:
-    """How many there were between two revisions."""
-    return sum(int(each[2]) for revision, told in seen.items() if after < revision <= until for each in told)
+def _deliveries(seen: dict[int, list[list[float]]], within: _Round) -> int:
+    return sum(
+        int(each[2]) for revision, told in seen.items() if within.begin < revision <= within.end for each in told
+    )
 
 
 def _seen(processes: list[Process]) -> dict[int, list[list[float]]]:
@@ -224,14 +241,17 @@ def _seen(processes: list[Process]) -> dict[int, list[list[float]]]:
     return seen
 
 
-def _everywhere(seen: dict[int, list[list[float]]], revision: int, answered: float, gateways: int) -> float:
-    """Milliseconds from the answer until all have it. A batch may have several changes: it is in the first that leads
-    to its revision or a later one.
+def _everywhere(seen: dict[int, list[list[float]]], changed: _Round, gateways: int) -> list[float]:
+    """Milliseconds from each answer until all have the change. A batch may have several changes: it is in the first
+    that leads to its revision or a later one.
     """
-    there = min((reached for reached in seen if reached >= revision), default=None)
-    if there is None or sum(each[2] for each in seen[there]) != gateways:
-        raise SystemExit("feed_measure: a change did not reach all gateways")
-    return max(0.0, max(each[1] for each in seen[there]) - answered) * 1000
+    took = []
+    for revision, answered in enumerate(changed.answered, changed.begin + 1):
+        there = min((reached for reached in seen if reached >= revision), default=None)
+        if there is None or sum(each[2] for each in seen[there]) != gateways:
+            raise SystemExit("feed_measure: a change did not reach all gateways")
+        took.append(max(0.0, max(each[1] for each in seen[there]) - answered) * 1000)
+    return took
 
 
 def main() -> None:
@@ -247,7 +267,7 @@ def main() -> None:
     measurements: list[Callable[[], Row]]
     if options.quick:
         measurements = [
-            lambda: bench.propagation(100, "agents", 20),
+            lambda: bench.propagation(100, "agents", 20, rounds=1),
             lambda: bench.snapshot(10_000),
             lambda: bench.catch_up(400),
             lambda: bench.bare_sends(100, 5),
@@ -255,12 +275,12 @@ def main() -> None:
         ]
     else:
         measurements = [
-            lambda: bench.propagation(100, "agents", 200),
-            lambda: bench.propagation(500, "agents", 100, every=SLOWER),
-            lambda: bench.propagation(100, "connections", 200),
-            lambda: bench.propagation(500, "connections", 200),
-            lambda: bench.propagation(500, "connections", 200, tls=True),
-            lambda: bench.propagation(5000, "connections", 100, every=SLOWER),
+            lambda: bench.propagation(100, "agents", 100),
+            lambda: bench.propagation(500, "agents", 40, every=SLOWER),
+            lambda: bench.propagation(100, "connections", 100),
+            lambda: bench.propagation(500, "connections", 100),
+            lambda: bench.propagation(500, "connections", 100, tls=True),
+            lambda: bench.propagation(5000, "connections", 40, every=SLOWER),
             lambda: bench.bare_sends(500, 100),
             lambda: bench.bare_sends(5000, 30),
             lambda: bench.snapshot(100_000),
