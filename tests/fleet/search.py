@@ -24,6 +24,7 @@ from pathlib import Path
 
 MASK = 0xA5
 CHUNK, LONGEST = 1 << 20, 64  # bytes read at once of something large, and of the longest needle
+PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 LARGEST = 64 << 20  # bytes read of one file
 
 # What the kernel and the host tell who asks.
@@ -144,11 +145,15 @@ def memory(process: Path, regions: list[list[str]]) -> Iterator[bytes]:
             if permissions[0] != "r" or (inode != "0" and permissions[1] != "w"):
                 continue
             begin, end = (int(address, 16) for address in addresses.split("-"))
-            for at in range(begin, end, CHUNK):
+            while begin < end:
+                wanted = min(CHUNK + LONGEST, end - begin)
                 try:
-                    yield os.pread(descriptor, min(CHUNK + LONGEST, end - at), at)
+                    part = os.pread(descriptor, wanted, begin)
                 except OSError:
                     break  # no memory: a device's, or gone
+                yield part
+                # It reads as far as it can: the page that it stopped at is left out, not the rest.
+                begin += CHUNK if len(part) == wanted else len(part) + PAGE
     finally:
         os.close(descriptor)
 
