@@ -13,6 +13,7 @@ from .client import Client
 from .gateway import Gateway
 
 _PORT = 7007
+_HELD = "/run/held"  # there while a connection is held
 
 # Tells two who ask by which address they are seen. IPv4 askers appear as ::ffff:a.b.c.d.
 _MIRROR = f"""
@@ -52,18 +53,24 @@ def seen_beyond(client: Client, beyond: Gateway) -> list[str]:
 
 @contextmanager
 def connected(client: Client, address: str, port: int) -> Iterator[None]:
-    """A TCP connection through the tunnel, to a server that speaks first, which then stays silent."""
+    """A TCP connection through the tunnel, to a server that speaks first, which then stays silent. In the end it is
+    closed, and nothing is said any more.
+    """
     hold = f"""
-import socket, time
+import os, socket, time
 s = socket.create_connection(({address!r}, {port}), 30)
 print(len(s.recv(1)), flush=True)
-time.sleep(30)
+while os.path.exists({_HELD!r}):
+    time.sleep(0.2)
 """
-    with client.host.start(f"timeout 60 ip netns exec {client.name} python3 -c {shlex.quote(hold)}") as held:
-        assert held.stdout is not None
-        assert held.stdout.readline() == "1\n", "no connection"
-        yield
-        held.kill()
+    script = f"touch {_HELD}; timeout 60 ip netns exec {client.name} python3 -c {shlex.quote(hold)}"
+    with client.host.start(script) as held:
+        try:
+            assert held.stdout is not None
+            assert held.stdout.readline() == "1\n", "no connection"
+            yield
+        finally:
+            client.host.run(f"rm {_HELD}")
 
 
 def can_connect(client: Client, address: str, port: int) -> bool:
