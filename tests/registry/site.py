@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 import uvloop
-from registry.support import MASTER, Clock, Registry, leading
+from registry.support import MASTER, Clock, Registry, leading, until
 
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials, logs
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.api.app import application, observed
@@ -69,6 +69,7 @@ class Site:
         self.server = server
         self.named = {PEER}
         self.log = io.StringIO()
+        self.answered: set[str] = set()  # requests
         self._verify = verify
         self._callers: list[Caller] = []
 
@@ -93,7 +94,13 @@ class Site:
         return self._staff("gateway", label)
 
     def log_lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+        """What is in the log, with the line of each answered request: it is written a moment after the answer."""
+
+        def lines() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+        until(lambda: self.answered <= {line.get("request") for line in lines() if line["message"] == "answered"})
+        return lines()
 
     def close(self) -> None:
         for caller in self._callers:
@@ -122,7 +129,7 @@ class Caller(httpx.Client):
         self.site.named |= asked
         response = super().send(request, **options)
         assert response.headers["cache-control"] == "no-store"
-        assert response.headers["request-id"]
+        self.site.answered.add(response.headers["request-id"])
         told = response.read()
         if response.is_error:
             assert response.headers["content-type"] == "application/problem+json"
