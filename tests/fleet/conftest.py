@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleet.evidence import pytest_runtest_makereport  # noqa: F401 - a hook
 from fleet.fleet import Fleet
 
 

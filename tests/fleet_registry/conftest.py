@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fleet.client import Client
+from fleet.evidence import pytest_runtest_makereport  # noqa: F401 - a hook
 from fleet.gateway import Gateway
 from fleet.hosts import lab_hosts
 from fleet.registry import Registry

@@ -18,6 +18,8 @@ import contextlib
 import os
 import select
 import socket
+import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from . import process
 from .machine import pid_files
 
 _MULTICAST_BIT = 0x01
+_BUFFER = 1000  # frames that wait for one machine: the kernel holds ten (net.unix.max_dgram_qlen)
+_LATEST = 2.0  # seconds that a frame waits: a machine that boots is not to get what was sent to it before
+_AGAIN = 2  # milliseconds until a machine that had no room is asked again
 
 
 class Switch:
@@ -47,6 +52,45 @@ class Switch:
         return tuple(member for member in self._members if member != sender)
 
 
+class Port:
+    """The way to one member. A machine that is slow gets its frames late, unless they are very many or very late."""
+
+    def __init__(self, hub: socket.socket, member: str) -> None:
+        self._hub = hub
+        self._member = member
+        self._waiting: deque[tuple[float, bytes]] = deque()  # with when it is too late, in seconds
+        self._lost = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def send(self, frame: bytes) -> None:
+        self._waiting.append((time.monotonic() + _LATEST, frame))
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._waiting:
+            too_late, frame = self._waiting[0]
+            if len(self._waiting) > _BUFFER or time.monotonic() > too_late:
+                self._lose()
+            else:
+                try:
+                    self._hub.sendto(frame, self._member)
+                except BlockingIOError:
+                    return
+                except OSError:  # it is down
+                    self._waiting.clear()
+                    return
+            self._waiting.popleft()
+
+    def _lose(self) -> None:
+        self._lost += 1
+        if self._lost & (self._lost - 1) == 0:  # 1, 2, 4, 8, ...
+            print(f"{self._member}: {self._lost} frames lost: it did not take them", flush=True)
+
+
 def serve(path: str, members: Sequence[str], owner: int | None = None) -> None:
     """Forward frames for ever; returns only when the owner process has ended."""
     Path(path).unlink(missing_ok=True)
@@ -55,12 +99,16 @@ def serve(path: str, members: Sequence[str], owner: int | None = None) -> None:
         hub.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         hub.bind(path)
         hub.setblocking(False)
+        ports = {member: Port(hub, member) for member in members}
         poll = select.poll()
         poll.register(hub, select.POLLIN)
         if owner is not None:
             poll.register(os.pidfd_open(owner), select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            waiting = [port for port in ports.values() if port.is_waiting]
+            ready = {descriptor for descriptor, _ in poll.poll(_AGAIN if waiting else None)}
+            for port in waiting:
+                port.pass_on()
             if ready - {hub.fileno()}:
                 return
             try:
@@ -68,10 +116,7 @@ def serve(path: str, members: Sequence[str], owner: int | None = None) -> None:
             except BlockingIOError:
                 continue
             for receiver in switch.receivers(frame, sender or ""):
-                try:
-                    hub.sendto(frame, receiver)
-                except OSError:  # a machine that is down or slow loses frames, as on any Ethernet
-                    continue
+                ports[receiver].send(frame)
 
 
 def main() -> None:

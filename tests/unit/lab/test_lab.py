@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from lab.lethe_lab.cache import built, digest_of
 from lab.lethe_lab.errors import LabError
 from lab.lethe_lab.fleet import Fleet, Record
 from lab.lethe_lab.hosts import HOSTS, USUAL, host_named, hosts_file
-from lab.lethe_lab.hub import Switch
+from lab.lethe_lab.hub import Port, Switch
 from lab.lethe_lab.image import Image
 from lab.lethe_lab.inventory import inventory
 from lab.lethe_lab.kernel import current_kernel, uncompressed
@@ -56,6 +57,67 @@ class TestSwitch:
         switch = Switch(["a", "b"])
         assert switch.receivers(frame(BROADCAST, ALICE), "stranger") == ()
         assert switch.receivers(b"short", "a") == ()
+
+
+class TestPort:
+    @pytest.fixture
+    def hub(self) -> Iterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hub:
+            hub.setblocking(False)
+            yield hub
+
+    def test_a_machine_that_is_slow_gets_every_frame_in_order(self, hub: socket.socket, tmp_path: Path) -> None:
+        frames = [b"%d" % number for number in range(900)]  # the kernel keeps a few for it
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as machine:
+            machine.bind(str(tmp_path / "machine"))
+            machine.setblocking(False)
+            port = Port(hub, str(tmp_path / "machine"))
+            for each in frames:
+                port.send(each)
+            assert port.is_waiting
+
+            got = []
+            while len(got) < len(frames):
+                got.append(machine.recv(100))
+                port.pass_on()
+            assert got == frames
+            assert not port.is_waiting
+
+    def test_one_that_takes_none_loses_the_oldest(
+        self, hub: socket.socket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as machine:
+            machine.bind(str(tmp_path / "machine"))
+            port = Port(hub, str(tmp_path / "machine"))
+            for _ in range(5000):
+                port.send(b"frame")
+        assert "machine: 2048 frames lost" in capsys.readouterr().out
+
+    def test_one_that_boots_does_not_get_what_was_sent_before(
+        self, hub: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as machine:
+            machine.bind(str(tmp_path / "machine"))
+            machine.setblocking(False)
+            port = Port(hub, str(tmp_path / "machine"))
+            for _ in range(900):
+                port.send(b"before")
+            while True:  # what the kernel has
+                try:
+                    machine.recv(100)
+                except BlockingIOError:
+                    break
+            now = 20.0
+            port.send(b"after")
+            assert machine.recv(100) == b"after"
+            assert not port.is_waiting
+
+    def test_one_that_is_down_holds_nothing_up(self, hub: socket.socket, tmp_path: Path) -> None:
+        port = Port(hub, str(tmp_path / "machine"))
+        port.send(b"frame")
+        assert not port.is_waiting
 
 
 class TestProcess:
