@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.positi
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.feed.signing import VerifyKeys
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry import credentials, history
 from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.feed import keys, routes, source
+from ansible_collections.lethe.wireguard.plugins.module_utils._lethe.registry.store import Transaction
 
 
 def register(registry: Registry, *numbers: int, account: str = "alice") -> None:
@@ -230,6 +232,26 @@ class TestWhoMayRead:
             assert next(going_on).peers
         with site.asking(withdrawn.http.headers["authorization"].removeprefix("Bearer ")) as late:
             assert late.get("/v1/feed/snapshot").status_code == 401
+
+    def test_it_is_also_after_a_failure_that_nobody_has_thought_of(
+        self, site: FeedSite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        valid, failed = credentials.of_gateways, threading.Event()
+
+        def fail_once(tx: Transaction) -> set[bytes]:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError("nobody has thought of this")
+            return valid(tx)
+
+        monkeypatch.setattr(credentials, "of_gateways", fail_once)
+        gateway = site.gateway("gateway one")
+        gateway.take_snapshot()
+        with gateway.stream() as ending:
+            assert failed.wait(60)
+            site.registry.store.write(lambda tx: credentials.withdraw(tx, "gateway", "gateway one"))
+            assert list(ending) == []
+        assert "it begins again" in site.log.getvalue()
 
     def test_how_often_is_limited(self, serve: Feed) -> None:
         site = serve(gateway_rate="2/minute")

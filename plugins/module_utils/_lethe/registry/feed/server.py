@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import TextIO
 
@@ -32,6 +32,7 @@ from .service import FeedService
 from .tail import Tail
 
 _OTHERS = 1000  # requests at once beside the streams
+_AGAIN = 2.0  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ async def following(service: FeedService) -> AsyncIterator[None]:
         service.restart,
         service.metrics.reachable,
     )
-    tasks = [asyncio.create_task(work()) for work in (service.keep_reports, service.check_credentials)]
+    tasks = [asyncio.create_task(_for_ever(work)) for work in (service.keep_reports, service.check_credentials)]
     try:
         yield
     finally:
@@ -117,3 +118,15 @@ async def following(service: FeedService) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.to_thread(tail.stop)
         await service.store_reports()
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Begin it again after a failure that nobody has thought of: a stream whose credential was withdrawn must not go on
+    because of one.
+    """
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - the last resort: whatever it is, it is logged
+            _log.error("what runs beside the requests has failed; it begins again", exc_info=error)
+            await asyncio.sleep(_AGAIN)
