@@ -294,7 +294,8 @@ def test_while_the_signing_key_is_replaced_gateways_accept_both(site: FeedSite, 
     assert held(late) == site.expected()
 
 
-def test_a_reader_that_pauses_is_given_every_byte_in_order(serve: Feed) -> None:
+def test_a_reader_that_pauses_is_given_every_byte_in_order(serve: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_UNANSWERED", 600_000)  # it pauses for as long as the changes take
     site = serve(backlog=1 << 24, send_buffer=1 << 14)
     register(site.registry, 1)
     gateway = site.gateway()
