@@ -185,6 +185,8 @@ class TestAgents:
         finally:
             host.run(f"systemctl start {AGENT_UNIT}")
         assert host.run("ls /run /dev/shm | grep snapshot || true") == ""
+        # The session went with the peer, which the client notices 15 s after it has sent something.
+        assert carol.reach(gateways[0].tunnel_ipv4) is not None
 
     def test_the_first_handshake_succeeds_on_every_gateway_without_a_wait(
         self, dave: Client, registry: Registry, gateways: tuple[Gateway, ...], token: str
@@ -235,6 +237,7 @@ class TestTrouble:
         registry.register(carol, token, deleted)
         registry.wait_for(gateways)
         first, second = gateways
+        assert all(carol.reach(gateway.tunnel_ipv4) is not None for gateway in gateways)
         # Of the second what it sends still arrives: its connection is half open.
         with cut_off(first, "input", "output"), cut_off(second, "input"):
             registry.register(carol, token, added)
